@@ -1,0 +1,97 @@
+//! Every bound in the house, by name. LIMITS.md is the same list for people; `tidy` holds the two together.
+
+/// HTTP header bytes in all.
+pub const HEADER_BYTES_MAX: usize = 16 * 1024;
+/// HTTP headers, count.
+pub const HEADERS_MAX: usize = 100;
+/// Seconds a client may take to send its headers.
+pub const HEADER_READ_S_MAX: u64 = 10;
+/// Seconds a client may take to send its body.
+pub const BODY_READ_S_MAX: u64 = 60;
+/// Request body bytes.
+pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Nesting of arrays and objects in request JSON.
+pub const JSON_DEPTH_MAX: usize = 64;
+/// Messages in one chat request.
+pub const MESSAGES_MAX: usize = 4096;
+/// Tools in one request.
+pub const TOOLS_MAX: usize = 128;
+/// Stop strings in one request.
+pub const STOPS_MAX: usize = 16;
+/// Bytes of one stop string.
+pub const STOP_BYTES_MAX: usize = 256;
+/// Choices (`n`) in one request.
+pub const CHOICES_MAX: usize = 8;
+/// `top_logprobs`.
+pub const TOP_LOGPROBS_MAX: usize = 20;
+/// Entries of `logit_bias`.
+pub const LOGIT_BIAS_MAX: usize = 1024;
+/// Prompt bytes per token of context: longer prompts are refused before tokenising.
+pub const PROMPT_BYTES_PER_CTX_TOKEN_MAX: usize = 8;
+/// Requests waiting for a slot, in all.
+pub const QUEUE_MAX: usize = 256;
+/// Seconds a request may wait for a slot.
+pub const QUEUE_WAIT_S_MAX: u64 = 60;
+/// Open connections, in all.
+pub const CONNECTIONS_MAX: usize = 12_000;
+/// Open connections from one address.
+pub const CONNECTIONS_PER_IP_MAX: usize = 256;
+/// Bytes buffered for a slow reader of a stream.
+pub const STREAM_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// Seconds a reader may stall before its request is cancelled.
+pub const STREAM_STALL_S_MAX: u64 = 30;
+/// Seconds between heartbeats on an idle stream.
+pub const HEARTBEAT_S: u64 = 10;
+/// Seconds running streams get after SIGTERM.
+pub const DRAIN_S_MAX: u64 = 30;
+
+/// GGUF metadata pairs.
+pub const GGUF_KV_MAX: u64 = 100_000;
+/// GGUF tensors.
+pub const GGUF_TENSORS_MAX: u64 = 100_000;
+/// Dimensions of a tensor.
+pub const TENSOR_DIMS_MAX: u32 = 4;
+/// Bytes of one GGUF string (chat templates are the long ones).
+pub const GGUF_STRING_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Bytes of a GGUF metadata key.
+pub const GGUF_KEY_BYTES_MAX: u64 = 65_535;
+/// Bytes of a tensor's name.
+pub const TENSOR_NAME_BYTES_MAX: u64 = 64;
+/// Elements of one GGUF array (vocabularies are the long ones).
+pub const GGUF_ARRAY_MAX: u64 = 16 * 1024 * 1024;
+/// Bytes of a safetensors header (the format's own limit).
+pub const SAFETENSORS_HEADER_BYTES_MAX: u64 = 100_000_000;
+/// Bytes of config.json, tokenizer_config.json and the like.
+pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+/// Bytes of tokenizer.json.
+pub const TOKENIZER_JSON_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Vocabulary entries.
+pub const VOCAB_MAX: usize = 1 << 20;
+/// Bytes of one vocabulary entry.
+pub const TOKEN_BYTES_MAX: usize = 4096;
+/// Chat-template bytes, as source.
+pub const TEMPLATE_BYTES_MAX: usize = 1024 * 1024;
+/// Chat-template interpreter steps.
+pub const TEMPLATE_FUEL: u64 = 1_000_000;
+/// Chat-template recursion.
+pub const TEMPLATE_DEPTH_MAX: usize = 64;
+/// Chat-template output: this many times its input ...
+pub const TEMPLATE_OUTPUT_FACTOR_MAX: usize = 4;
+/// ... plus this many bytes.
+pub const TEMPLATE_OUTPUT_BYTES_EXTRA: usize = 1024 * 1024;
+
+/// Decoder layers of a model.
+pub const LAYERS_MAX: usize = 1024;
+/// Any one width of a model (d_model, d_ff, heads * d_head).
+pub const WIDTH_MAX: usize = 1 << 20;
+/// Context positions of one sequence.
+pub const CTX_MAX: usize = 1 << 20;
+/// Rows in one step: prefill is cut into chunks of at most this.
+pub const STEP_ROWS_MAX: usize = 512;
+/// Sequences that run at once.
+pub const SLOTS_MAX: usize = 256;
+/// Worker threads.
+pub const THREADS_MAX: usize = 256;
+/// Disk space left free after a pull.
+pub const DISK_SPARE_BYTES: u64 = 256 * 1024 * 1024;

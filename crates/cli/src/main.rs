@@ -1,0 +1,2 @@
+//! `vonk`: arguments to configuration, then one room is started.
+fn main() {}
