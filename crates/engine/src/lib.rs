@@ -1,1 +1,5 @@
-//! engine
+//! The hot loop as a pure state machine: (state, events) -> (state, effects). No clock, no IO, no randomness but a seed.
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub use api::{Effect, Event, Finish, Info, Load, Logprobs, Refusal, Request, Sampling, Stepper};
