@@ -1,1 +1,16 @@
-//! cpu
+//! CPU backends: `portable` defines every bit, `simd` gives the same bits faster. The only SIMD in the house.
+
+pub mod dispatch;
+pub mod mem;
+pub mod packed;
+pub mod pool;
+pub mod portable;
+pub mod simd;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
+pub use dispatch::Isa;
+pub use mem::Act;
+pub use pool::Pool;
+pub use portable::Portable;
+pub use simd::Cpu;

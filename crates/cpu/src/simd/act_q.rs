@@ -1,0 +1,102 @@
+//! A step's activations as int8, with what the kernels need beside the integers: block scales, sums per weight group (for
+//! biases) and sums times the zero point, negated (so that a dot product of unsigned codes starts where it must end up).
+
+use crate::mem::Aligned;
+use ops::OpsError;
+use quant::ACT_BLOCK;
+
+/// Zero points of 32-column groups, in the order they are stored.
+const ZEROS_32: [i32; 3] = [8, 16, 128];
+/// Zero points of 16-column groups.
+const ZEROS_16: [i32; 2] = [4, 32];
+
+/// Room for quantised rows of up to `width` columns.
+pub struct ActQ {
+    q: Aligned<i8>,
+    scale: Aligned<f32>,
+    sums: Aligned<f32>,
+    negs: Aligned<i32>,
+    width: usize,
+}
+
+/// Where one quantised row is, or goes.
+#[derive(Clone, Copy)]
+pub struct RowQ {
+    /// `[cols]`, readable to the next multiple of 64.
+    pub q: *mut i8,
+    /// `[cols / ACT_BLOCK]`, rounded up.
+    pub scale: *mut f32,
+    /// Sums of 32 columns, then (at `g32`) of 16.
+    pub sums: *mut f32,
+    /// Negated sums times zero points, one run per zero point.
+    pub negs: *mut i32,
+    /// Groups of 32 that there is room for; twice as many of 16.
+    pub g32: usize,
+}
+
+// SAFETY: a `RowQ` names one row's memory; the backend gives each row to one item of a job, and readers only after it.
+unsafe impl Sync for RowQ {}
+// SAFETY: as above.
+unsafe impl Send for RowQ {}
+
+impl RowQ {
+    /// Sums for groups of 16 or 32 columns.
+    pub fn sums_of(&self, group_len: usize) -> *mut f32 {
+        self.sums.wrapping_add(if group_len == 32 { 0 } else { self.g32 })
+    }
+    /// Negated sums for a zero point (any pointer for zero point 0).
+    pub fn negs_of(&self, zero: u8) -> *mut i32 {
+        let zero = i32::from(zero);
+        let at32 = ZEROS_32.iter().position(|z| *z == zero).map(|i| i * self.g32);
+        let at16 = ZEROS_16.iter().position(|z| *z == zero).map(|i| (ZEROS_32.len() + 2 * i) * self.g32);
+        self.negs.wrapping_add(at32.or(at16).unwrap_or(0))
+    }
+    /// Stores the sums of 16 columns number `2 * g` and `2 * g + 1`, and of the 32 they make.
+    ///
+    /// # Safety
+    /// `g < self.g32`, and nobody else reads or writes this row.
+    pub unsafe fn put_sums(&self, g: usize, low: i32, high: i32) {
+        debug_assert!(g < self.g32);
+        let runs16 = ZEROS_32.len() * self.g32;
+        // SAFETY: g is within the row's g32 groups (asserted), and the runs are laid out one after the other in the row.
+        unsafe {
+            *self.sums.add(g) = (low + high) as f32;
+            *self.sums.add(self.g32 + 2 * g) = low as f32;
+            *self.sums.add(self.g32 + 2 * g + 1) = high as f32;
+            for (i, z) in ZEROS_32.iter().enumerate() {
+                *self.negs.add(i * self.g32 + g) = -z * (low + high);
+            }
+            for (i, z) in ZEROS_16.iter().enumerate() {
+                *self.negs.add(runs16 + i * 2 * self.g32 + 2 * g) = -z * low;
+                *self.negs.add(runs16 + i * 2 * self.g32 + 2 * g + 1) = -z * high;
+            }
+        }
+    }
+}
+
+impl ActQ {
+    /// Zeroed room for `rows` rows.
+    pub fn new(rows: usize, width: usize) -> Result<Self, OpsError> {
+        let width = width.next_multiple_of(ACT_BLOCK);
+        let (g32, what) = (width / 32, "quantised activations");
+        Ok(Self {
+            q: Aligned::zeroed(rows * width, what)?,
+            scale: Aligned::zeroed(rows * (width / ACT_BLOCK), what)?,
+            sums: Aligned::zeroed(rows * 3 * g32, what)?,
+            negs: Aligned::zeroed(rows * 7 * g32, what)?,
+            width,
+        })
+    }
+
+    /// The place of row `i`. Panics when there is no such row.
+    pub fn row(&mut self, i: usize) -> RowQ {
+        let (w, g32) = (self.width, self.width / 32);
+        RowQ {
+            q: self.q[i * w..(i + 1) * w].as_mut_ptr(),
+            scale: self.scale[i * (w / ACT_BLOCK)..(i + 1) * (w / ACT_BLOCK)].as_mut_ptr(),
+            sums: self.sums[i * 3 * g32..(i + 1) * 3 * g32].as_mut_ptr(),
+            negs: self.negs[i * 7 * g32..(i + 1) * 7 * g32].as_mut_ptr(),
+            g32,
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! `ops::Backend` over a table of kernels: cuts each operation into items, hands them to the pool.
+//! Few barriers: norm and quantisation happen on the calling thread when there is one row; q, k and v are one job; gate, up
+//! and their product are one job.
+
+use super::attend::{merge, partial_len, scratch_len};
+use super::gemm::{Into, scratch_bytes};
+use super::{ActQ, Attend, Gemm, Kernels, Kv, RowQ};
+use crate::dispatch::{self, Isa};
+use crate::mem::{Act, Aligned, LANES};
+use crate::packed::Packed;
+use crate::pool::{Out, Pool};
+use ops::attention::CHUNK;
+use ops::{Backend, Batch, KvShape, MatSrc, Norm, Numeric, OpsError, PAGE_LEN, Proj, RopePairing, math};
+
+/// Rows of one sequence whose attention is one item per key/value head.
+#[derive(Clone, Copy)]
+struct Tile {
+    row: usize,
+    rows: usize,
+}
+
+/// The fast CPU backend.
+pub struct Cpu {
+    kernels: &'static Kernels,
+    pool: Pool,
+    normed: Act,
+    quantised: ActQ,
+    rows_q: Vec<RowQ>,
+    gemm_scratch: Aligned<u8>,
+    gemm_stride: usize,
+    attend_scratch: Aligned<f32>,
+    attend_stride: usize,
+    partials: Aligned<f32>,
+    tiles: Vec<Tile>,
+    n_ctx: usize,
+}
+
+/// f32 vector, padded with zeros to whole lanes.
+pub struct Vector(Aligned<f32>);
+
+/// Most projections of one input.
+const PROJS_MAX: usize = 4;
+/// Rows from which preparing them is worth a job of its own.
+const ROWS_SHARED: usize = 4;
+
+impl Cpu {
+    /// On the given instruction set (the best, if none) and number of threads. `None` when the machine lacks it.
+    pub fn new(isa: Option<Isa>, threads: usize) -> Option<Self> {
+        let kernels = dispatch::kernels(isa.or_else(dispatch::best)?)?;
+        let none = || Aligned::zeroed(0, "").ok();
+        Some(Self {
+            kernels,
+            pool: Pool::new(threads),
+            normed: Act::new(0, 0).ok()?,
+            quantised: ActQ::new(0, 0).ok()?,
+            rows_q: Vec::new(),
+            gemm_scratch: Aligned::zeroed(0, "").ok()?,
+            gemm_stride: 0,
+            attend_scratch: none()?,
+            attend_stride: 0,
+            partials: none()?,
+            tiles: Vec::new(),
+            n_ctx: 0,
+        })
+    }
+
+    /// Norm (if any) and quantisation (if wanted) of `n` rows; fills `normed` and `rows_q`.
+    fn prepare(&mut self, x: &Act, n: usize, norm: Option<Norm<'_, Self>>, quantise: bool, floats: bool) {
+        let Self { kernels, pool, normed, quantised, rows_q, .. } = self;
+        rows_q.clear();
+        if quantise {
+            rows_q.extend((0..n).map(|i| quantised.row(i)));
+        }
+        let (width, stride, out_stride) = (x.width, x.stride, normed.stride);
+        let copies = floats && norm.is_none();
+        let out = Out::new(normed.all_mut());
+        let each = |i: usize, _: usize| {
+            let from = &x.all()[i * stride..(i + 1) * stride];
+            let mut src = from;
+            if let Some(norm) = &norm {
+                // SAFETY: the item owns row `i` of `normed`; the kernel's features were checked when the table was chosen.
+                src = unsafe {
+                    let row = out.part(i * out_stride, stride);
+                    (kernels.rms_norm)(from, &norm.weight.0, norm.eps, row, width);
+                    row
+                };
+            } else if copies {
+                // SAFETY: the item owns row `i` of `normed`.
+                unsafe { out.part(i * out_stride, stride) }.copy_from_slice(from);
+            }
+            if quantise {
+                // SAFETY: the item owns row `i` of the quantised activations.
+                unsafe { (kernels.quantise)(&src[..width], &rows_q[i]) };
+            }
+        };
+        if n < ROWS_SHARED { (0..n).for_each(|i| each(i, 0)) } else { pool.run(n, 4, &each) }
+    }
+
+    /// One job: the projections of the prepared rows, two groups of outputs per item.
+    fn multiply(&mut self, n: usize, projs: &mut [Proj<'_, Self>], into: Into) {
+        let Self { kernels, pool, normed, rows_q, gemm_scratch, gemm_stride, .. } = self;
+        let gemm_stride = *gemm_stride;
+        assert!(projs.len() <= PROJS_MAX);
+        let mut jobs: [Option<(&Packed, Option<&Vector>, Out<'_, f32>, usize)>; PROJS_MAX] = [const { None }; PROJS_MAX];
+        let mut total = 0;
+        for (job, p) in jobs.iter_mut().zip(projs) {
+            total += p.mat.groups.div_ceil(2);
+            let stride = p.out.stride;
+            *job = Some((p.mat, p.bias, Out::new(p.out.all_mut()), stride));
+        }
+        let scratch = Out::new(&mut gemm_scratch[..]);
+        let grain = grain(total, pool.threads(), n);
+        pool.run(total, grain, &|item, thread| {
+            let mut at = item;
+            for (mat, bias, out, stride) in jobs.iter().flatten() {
+                let items = mat.groups.div_ceil(2);
+                if at < items {
+                    // SAFETY: each thread has a scratch part of its own.
+                    let scratch = unsafe { scratch.part(thread * gemm_stride, gemm_stride) };
+                    let groups = (mat.groups - 2 * at).min(2);
+                    let job = Gemm {
+                        mat,
+                        group: 2 * at,
+                        groups,
+                        rows_q,
+                        x: normed.all().as_ptr(),
+                        x_stride: normed.stride,
+                        n,
+                        bias: bias.map(|b| &b.0[..]),
+                        out: out.at(2 * at * LANES),
+                        out_stride: *stride,
+                        into,
+                    };
+                    // SAFETY: items of one matrix write disjoint columns; rows have whole groups of columns; `prepare` filled
+                    // `n` rows of `mat.cols` columns; the kernel's features were checked when the table was chosen.
+                    unsafe { (kernels.gemm)(&job, scratch) };
+                    return;
+                }
+                at -= items;
+            }
+        });
+    }
+
+    /// Cuts the batch into tiles of neighbouring rows of one sequence.
+    fn cut(&mut self, batch: Batch<'_>, rows_max: usize) {
+        self.tiles.clear();
+        for (i, row) in batch.rows.iter().enumerate() {
+            if let (Some(t), Some(before)) = (self.tiles.last_mut(), i.checked_sub(1).map(|b| batch.rows[b])) {
+                if t.rows < rows_max && before.table == row.table && before.pos + 1 == row.pos {
+                    t.rows += 1;
+                    continue;
+                }
+            }
+            self.tiles.push(Tile { row: i, rows: 1 });
+        }
+    }
+}
+
+/// Items one thread takes at a time: long runs while there is much to do, so that memory is read in streams.
+fn grain(items: usize, threads: usize, rows: usize) -> usize {
+    if rows > 8 { 1 } else { (items / (threads * 8)).clamp(1, 64) }
+}
+
+impl Backend for Cpu {
+    type Mat = Packed;
+    type Vector = Vector;
+    type Act = Act;
+    type Kv = Kv;
+
+    fn name(&self) -> String {
+        format!("cpu {}, {} threads", self.kernels.name, self.pool.threads())
+    }
+    fn numeric(&self) -> Numeric {
+        Numeric::Quantised
+    }
+    fn load_mat(&mut self, src: MatSrc<'_>) -> Result<Packed, OpsError> {
+        Packed::new(src, self.pool.threads())
+    }
+    fn load_vector(&mut self, values: &[f32]) -> Result<Vector, OpsError> {
+        let mut v = Aligned::zeroed(values.len().next_multiple_of(2 * LANES), "a vector")?;
+        v[..values.len()].copy_from_slice(values);
+        Ok(Vector(v))
+    }
+    fn new_act(&mut self, rows: usize, width: usize) -> Result<Act, OpsError> {
+        Act::new(rows, width)
+    }
+    fn new_kv(&mut self, shape: KvShape) -> Result<Kv, OpsError> {
+        Kv::new(shape)
+    }
+    fn reserve(&mut self, rows: usize, width: usize, n_heads: usize, d_head: usize, n_ctx: usize) -> Result<(), OpsError> {
+        let threads = self.pool.threads();
+        self.normed = Act::new(rows, width)?;
+        self.quantised = ActQ::new(rows, width)?;
+        self.rows_q = Vec::with_capacity(rows);
+        self.gemm_stride = scratch_bytes(width).next_multiple_of(64);
+        self.gemm_scratch = Aligned::zeroed(threads * self.gemm_stride, "scratch")?;
+        let vectors = self.kernels.attend_vectors;
+        self.attend_stride = scratch_len(d_head, vectors);
+        self.attend_scratch = Aligned::zeroed(threads * self.attend_stride, "scratch")?;
+        let items = (2 * threads).max(n_heads);
+        let partials = items * n_ctx.div_ceil(CHUNK) * vectors * partial_len(d_head);
+        self.partials = Aligned::zeroed(partials, "scratch")?;
+        self.tiles = Vec::with_capacity(rows);
+        self.n_ctx = n_ctx;
+        Ok(())
+    }
+    fn put(&mut self, out: &mut Act, n: usize, src: &[f32]) {
+        let width = out.width;
+        for i in 0..n {
+            out.row_mut(i).copy_from_slice(&src[i * width..][..width]);
+        }
+    }
+    fn row<'a>(&self, x: &'a Act, row: usize, _: &'a mut Vec<f32>) -> &'a [f32] {
+        x.row(row)
+    }
+    fn embed(&mut self, table: &Packed, batch: Batch<'_>, out: &mut Act) {
+        let (width, stride) = (out.width, out.stride);
+        let out = Out::new(out.all_mut());
+        self.pool.run(batch.rows.len(), 4, &|i, _| {
+            // SAFETY: the item owns row `i`.
+            table.row(batch.rows[i].token as usize, unsafe { out.part(i * stride, width) });
+        });
+    }
+    fn gather(&mut self, x: &Act, pick: &[u32], out: &mut Act) {
+        for (i, p) in pick.iter().enumerate() {
+            out.row_mut(i).copy_from_slice(x.row(*p as usize));
+        }
+    }
+    fn project(&mut self, x: &Act, n: usize, norm: Option<Norm<'_, Self>>, projs: &mut [Proj<'_, Self>]) {
+        let quantise = projs.iter().any(|p| p.mat.dtype.is_quantised());
+        let floats = projs.iter().any(|p| !p.mat.dtype.is_quantised());
+        self.prepare(x, n, norm, quantise, floats);
+        self.multiply(n, projs, Into::Set);
+    }
+    fn project_add(&mut self, x: &Act, n: usize, mat: &Packed, bias: Option<&Vector>, into: &mut Act) {
+        self.prepare(x, n, None, mat.dtype.is_quantised(), !mat.dtype.is_quantised());
+        self.multiply(n, &mut [Proj { mat, bias, out: into }], Into::Add);
+    }
+    fn gated(
+        &mut self,
+        x: &Act,
+        n: usize,
+        norm: Option<Norm<'_, Self>>,
+        gate: &Packed,
+        up: &Packed,
+        up_scratch: &mut Act,
+        out: &mut Act,
+    ) {
+        let mats = [gate, up];
+        let quantise = mats.iter().any(|m| m.dtype.is_quantised());
+        self.prepare(x, n, norm, quantise, mats.iter().any(|m| !m.dtype.is_quantised()));
+        let Self { kernels, pool, normed, rows_q, gemm_scratch, gemm_stride, .. } = self;
+        let (gemm_stride, strides) = (*gemm_stride, [out.stride, up_scratch.stride]);
+        let outs = [Out::new(out.all_mut()), Out::new(up_scratch.all_mut())];
+        let scratch = Out::new(&mut gemm_scratch[..]);
+        let items = gate.groups.div_ceil(2);
+        pool.run(items, grain(items, pool.threads(), n), &|item, thread| {
+            let (group, groups) = (2 * item, (gate.groups - 2 * item).min(2));
+            for i in 0..2 {
+                let job = Gemm {
+                    mat: mats[i],
+                    group,
+                    groups,
+                    rows_q,
+                    x: normed.all().as_ptr(),
+                    x_stride: normed.stride,
+                    n,
+                    bias: None,
+                    out: outs[i].at(group * LANES),
+                    out_stride: strides[i],
+                    into: Into::Set,
+                };
+                // SAFETY: as in `multiply`; gate and up have equal shapes (checked by the model).
+                unsafe { (kernels.gemm)(&job, scratch.part(thread * gemm_stride, gemm_stride)) };
+            }
+            for r in 0..n {
+                let at = |i: usize| r * strides[i] + group * LANES;
+                // SAFETY: the item owns these columns of both; features as above.
+                unsafe {
+                    let g = outs[0].part(at(0), groups * LANES);
+                    (kernels.swiglu)(g, outs[1].part(at(1), groups * LANES));
+                }
+            }
+        });
+    }
+    fn rope(&mut self, q: &mut Act, n: usize, d_head: usize, angles: &Act, pairing: RopePairing) {
+        let (stride, width) = (q.stride, q.width);
+        let out = Out::new(q.all_mut());
+        let each = |i: usize, _: usize| {
+            // SAFETY: the item owns row `i`.
+            for head in unsafe { out.part(i * stride, width) }.chunks_exact_mut(d_head) {
+                math::rope_head(head, angles.row(i), pairing == RopePairing::Interleaved);
+            }
+        };
+        if n < ROWS_SHARED { (0..n).for_each(|i| each(i, 0)) } else { self.pool.run(n, 4, &each) }
+    }
+    fn kv_put(&mut self, kv: &mut Kv, layer: usize, k: &Act, v: &Act, batch: Batch<'_>) {
+        for (i, row) in batch.rows.iter().enumerate() {
+            let page = batch.pages[row.table as usize + row.pos as usize / PAGE_LEN];
+            let mut slot = kv.slot(layer, page, row.pos as usize % PAGE_LEN);
+            // SAFETY: the kernel's features were checked when the table was chosen.
+            unsafe { (self.kernels.kv_put)(&mut slot, k.row(i), v.row(i)) };
+        }
+    }
+    fn attend(&mut self, q: &Act, n_heads: usize, kv: &Kv, layer: usize, batch: Batch<'_>, out: &mut Act) {
+        let vectors = self.kernels.attend_vectors;
+        let group = n_heads / kv.shape.n_kv_heads;
+        self.cut(batch, (vectors / group).max(1));
+        let subs = group.div_ceil(vectors);
+        let items = self.tiles.len() * kv.shape.n_kv_heads * subs;
+        let chunks = batch.rows.iter().map(|r| r.pos as usize / CHUNK + 1).max().unwrap_or(0);
+        let Self { kernels, pool, attend_scratch, attend_stride, partials, tiles, .. } = self;
+        let (d, d_pad, plen) = (kv.shape.d_head, kv.d_pad(), partial_len(kv.shape.d_head));
+        let (out_stride, attend_stride) = (out.stride, *attend_stride);
+        let out = Out::new(out.all_mut());
+        let scratch = Out::new(&mut attend_scratch[..]);
+        // One item's vectors: row and head of each, neighbouring rows of a tile times the heads that share a key/value head.
+        let vector = |item: usize, v: usize| {
+            let (tile, rest) = (tiles[item / (kv.shape.n_kv_heads * subs)], item % (kv.shape.n_kv_heads * subs));
+            let (kv_head, sub) = (rest / subs, rest % subs);
+            let heads = (group - sub * vectors).min(vectors);
+            (v < tile.rows * heads).then(|| (tile.row + v / heads, kv_head, kv_head * group + sub * vectors + v % heads))
+        };
+        let run = |item: usize, from: usize, to: usize, scratch: &mut [f32]| {
+            let (mut queries, mut last, mut n, mut head, mut table) = ([&[][..]; 8], [0u32; 8], 0, 0, 0);
+            while let Some((row, kv_head, h)) = vector(item, n) {
+                queries[n] = &q.row(row)[h * d..(h + 1) * d];
+                last[n] = batch.rows[row].pos;
+                (head, table) = (kv_head, batch.rows[row].table as usize);
+                n += 1;
+            }
+            let to = to.min(last[n.max(1) - 1] as usize / CHUNK + 1);
+            let (queries, last) = (&queries[..n], &last[..n]);
+            let job = Attend { kv, layer, head, pages: &batch.pages[table..], queries, last, from, to };
+            // SAFETY: the kernel's features were checked when the table was chosen.
+            unsafe { (kernels.attend)(&job, scratch) };
+        };
+        let finish = |item: usize, partial: &[f32]| {
+            let mut v = 0;
+            while let Some((row, _, h)) = vector(item, v) {
+                let p = &partial[v * plen..][..plen];
+                let inverse = 1.0 / p[d_pad + 1];
+                // SAFETY: the item owns head `h` of `row`.
+                let o = unsafe { out.part(row * out_stride + h * d, d) };
+                o.iter_mut().zip(p).for_each(|(o, x)| *o = x * inverse);
+                v += 1;
+            }
+        };
+        if items >= 2 * pool.threads() || chunks < 2 {
+            pool.run(items, 1, &|item, thread| {
+                // SAFETY: each thread has a scratch part of its own.
+                let scratch = unsafe { scratch.part(thread * attend_stride, attend_stride) };
+                run(item, 0, chunks, scratch);
+                finish(item, scratch);
+            });
+            return;
+        }
+        // Few rows deep in a context: every chunk is an item, and the partials are merged in order afterwards.
+        let per_item = vectors * plen;
+        let parts = Out::new(&mut partials[..]);
+        pool.run(items * chunks, 1, &|i, thread| {
+            let (item, chunk) = (i / chunks, i % chunks);
+            // SAFETY: each thread has a scratch part of its own, each item a partial of its own.
+            unsafe {
+                let scratch = scratch.part(thread * attend_stride, attend_stride);
+                run(item, chunk, chunk + 1, scratch);
+                let mut n = 0;
+                while vector(item, n).is_some() {
+                    n += 1;
+                }
+                parts.part(i * per_item, n * plen).copy_from_slice(&scratch[..n * plen]);
+            }
+        });
+        for item in 0..items {
+            let (first, rest) = partials[item * chunks * per_item..(item + 1) * chunks * per_item].split_at_mut(per_item);
+            for later in rest.chunks_exact(per_item) {
+                let mut v = 0;
+                while vector(item, v).is_some() {
+                    let p = &later[v * plen..][..plen];
+                    if p[d_pad + 1] != 0.0 {
+                        merge(&mut first[v * plen..][..plen], d_pad, p[d_pad], p[d_pad + 1], &p[..d_pad]);
+                    }
+                    v += 1;
+                }
+            }
+            finish(item, first);
+        }
+    }
+    fn kv_copy_page(&mut self, kv: &mut Kv, from: u32, to: u32) {
+        kv.copy_page(from, to);
+    }
+}

@@ -1,0 +1,106 @@
+//! Kernels over single rows: exp, norm, gate, quantisation. Each repeats its definition in `ops::math` and `quant::act`
+//! operation by operation.
+
+use super::{Lanes, RowQ};
+use crate::mem::LANES;
+use ops::math::{EXP_MAX, EXP_MIN, EXP_POLY, LN2_HI, LN2_LO, LOG2_E};
+use quant::ACT_BLOCK;
+
+/// `ops::math::exp` on sixteen lanes.
+///
+/// # Safety
+/// As `Lanes`.
+#[inline(always)]
+pub unsafe fn exp<L: Lanes>(x: L::F) -> L::F {
+    // SAFETY: the caller compiled us with the features of `L`.
+    unsafe {
+        let c = L::max(L::min(x, L::splat(EXP_MAX)), L::splat(EXP_MIN));
+        let n = L::round(L::mul(c, L::splat(LOG2_E)));
+        let minus_n = L::sub(L::splat(0.0), n);
+        let r = L::fma(minus_n, L::splat(LN2_HI), c);
+        let r = L::fma(minus_n, L::splat(LN2_LO), r);
+        let mut p = L::splat(EXP_POLY[0]);
+        for coefficient in &EXP_POLY[1..] {
+            p = L::fma(p, r, L::splat(*coefficient));
+        }
+        let y = L::add(L::fma(p, L::mul(r, r), r), L::splat(1.0));
+        L::zero_below(x, L::splat(EXP_MIN), L::scale_by_power(y, n))
+    }
+}
+
+/// # Safety
+/// As `Lanes`.
+#[inline(always)]
+pub unsafe fn swiglu<L: Lanes>(gate: &mut [f32], up: &[f32]) {
+    for (g, u) in gate.chunks_exact_mut(LANES).zip(up.chunks_exact(LANES)) {
+        // SAFETY: both chunks hold sixteen elements.
+        unsafe {
+            let (x, u) = (L::load(g.as_ptr()), L::load(u.as_ptr()));
+            let e = exp::<L>(L::sub(L::splat(0.0), x));
+            L::store(g.as_mut_ptr(), L::mul(L::div(x, L::add(L::splat(1.0), e)), u));
+        }
+    }
+}
+
+/// # Safety
+/// As `Lanes`.
+#[inline(always)]
+pub unsafe fn rms_norm<L: Lanes>(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32], len: usize) {
+    // SAFETY: every chunk below holds sixteen elements.
+    unsafe {
+        let mut lanes = L::splat(0.0);
+        for c in x.chunks_exact(LANES) {
+            let v = L::load(c.as_ptr());
+            lanes = L::fma(v, v, lanes);
+        }
+        let mean = L::tree(lanes) / len as f32;
+        let scale = L::splat(1.0 / (mean + eps).sqrt());
+        for ((o, c), w) in out.chunks_exact_mut(LANES).zip(x.chunks_exact(LANES)).zip(weight.chunks_exact(LANES)) {
+            L::store(o.as_mut_ptr(), L::mul(L::mul(L::load(c.as_ptr()), scale), L::load(w.as_ptr())));
+        }
+    }
+}
+
+/// # Safety
+/// As `Lanes`; `out` has room for `x.len()` columns (a multiple of 32) and is not in use elsewhere.
+#[inline(always)]
+pub unsafe fn quantise<L: Lanes>(x: &[f32], out: &RowQ) {
+    debug_assert!(x.len().is_multiple_of(32) && x.len() / 32 <= out.g32);
+    for (b, xs) in x.chunks(ACT_BLOCK).enumerate() {
+        // SAFETY: `xs` is whole lanes long; the row has room for all of `x` (asserted), rounded up to whole blocks.
+        unsafe {
+            let mut top = L::splat(0.0);
+            for c in xs.chunks_exact(LANES) {
+                top = L::max(top, L::abs(L::load(c.as_ptr())));
+            }
+            let amax = L::max_of(top);
+            *out.scale.add(b) = amax / 127.0;
+            let inverse = L::splat(if amax > 0.0 { 127.0 / amax } else { 0.0 });
+            for (i, c) in xs.chunks_exact(LANES).enumerate() {
+                let q = L::to_i(L::mul(L::load(c.as_ptr()), inverse));
+                L::store_i8(out.q.add(b * ACT_BLOCK + i * LANES), q);
+            }
+            sums::<L>(out, b * ACT_BLOCK, xs.len());
+        }
+    }
+}
+
+/// # Safety
+/// As `quantise`: `len` columns from `at` on were just written.
+#[inline(always)]
+unsafe fn sums<L: Lanes>(out: &RowQ, at: usize, len: usize) {
+    for k in (at..at + len).step_by(64) {
+        let mut fours = [0.0f32; LANES];
+        // SAFETY: rows are readable to the next multiple of 64 columns; groups past `len` are not stored.
+        unsafe {
+            let ones = L::splat_i(0x0101_0101);
+            let s = L::dot4(L::zero_i(), ones, L::load_bytes(out.q.add(k).cast()));
+            L::store(fours.as_mut_ptr(), L::to_f(s));
+            let sum = |i: usize| fours[i..i + 4].iter().map(|x| *x as i32).sum::<i32>();
+            out.put_sums(k / 32, sum(0), sum(4));
+            if k + 32 < at + len {
+                out.put_sums(k / 32 + 1, sum(8), sum(12));
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The fast backend: kernels written once over `Lanes`, compiled per instruction set, chosen once at start.
+//! Where the time goes: `gemm` (weights), then `attend` at depth.
+
+mod act_q;
+mod attend;
+mod backend;
+mod elem;
+mod gemm;
+mod kv;
+mod lanes;
+mod tile;
+
+pub use act_q::{ActQ, RowQ};
+pub use attend::Attend;
+pub use backend::Cpu;
+pub use gemm::Gemm;
+pub use kv::Kv;
+pub use lanes::Lanes;
+
+/// One instruction set's kernels.
+pub struct Kernels {
+    /// For people and the fingerprint.
+    pub name: &'static str,
+    /// Most query vectors of one attention item.
+    pub attend_vectors: usize,
+    /// One or two groups of weight rows times all rows of activations.
+    pub gemm: unsafe fn(&Gemm<'_>, &mut [u8]),
+    /// Quantises one row.
+    pub quantise: unsafe fn(&[f32], &RowQ),
+    /// `(x, weight, eps, out)`, all padded to whole lanes with zeros; the length in use comes last.
+    pub rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32], usize),
+    /// `gate[i] = silu(gate[i]) * up[i]`, whole lanes.
+    pub swiglu: unsafe fn(&mut [f32], &[f32]),
+    /// One chunk-run of attention.
+    pub attend: unsafe fn(&Attend<'_>, &mut [f32]),
+    /// Stores one position: `(where, keys, values)`.
+    pub kv_put: unsafe fn(&mut kv::Slot<'_>, &[f32], &[f32]),
+}
+
+/// Compiles every kernel for one instruction set and puts them into a table.
+macro_rules! table {
+    ($lanes:ident, $name:literal, $features:literal) => {
+        mod entry {
+            use super::$lanes;
+            use crate::simd;
+
+            #[target_feature(enable = $features)]
+            pub unsafe fn gemm(job: &simd::Gemm<'_>, scratch: &mut [u8]) {
+                // SAFETY: the features of this function are those of the lanes.
+                unsafe { simd::generic::gemm::<$lanes>(job, scratch) }
+            }
+            #[target_feature(enable = $features)]
+            pub unsafe fn quantise(x: &[f32], out: &simd::RowQ) {
+                // SAFETY: as above.
+                unsafe { simd::generic::quantise::<$lanes>(x, out) }
+            }
+            #[target_feature(enable = $features)]
+            pub unsafe fn rms_norm(x: &[f32], w: &[f32], eps: f32, out: &mut [f32], len: usize) {
+                // SAFETY: as above.
+                unsafe { simd::generic::rms_norm::<$lanes>(x, w, eps, out, len) }
+            }
+            #[target_feature(enable = $features)]
+            pub unsafe fn swiglu(gate: &mut [f32], up: &[f32]) {
+                // SAFETY: as above.
+                unsafe { simd::generic::swiglu::<$lanes>(gate, up) }
+            }
+            #[target_feature(enable = $features)]
+            pub unsafe fn attend(job: &simd::Attend<'_>, scratch: &mut [f32]) {
+                // SAFETY: as above.
+                unsafe { simd::generic::attend::<$lanes>(job, scratch) }
+            }
+            #[target_feature(enable = $features)]
+            pub unsafe fn kv_put(slot: &mut simd::generic::Slot<'_>, k: &[f32], v: &[f32]) {
+                // SAFETY: as above.
+                unsafe { simd::generic::kv_put::<$lanes>(slot, k, v) }
+            }
+        }
+
+        /// Kernels compiled for these lanes.
+        pub static KERNELS: crate::simd::Kernels = crate::simd::Kernels {
+            name: $name,
+            attend_vectors: <$lanes as crate::simd::Lanes>::ATTEND_VECTORS,
+            gemm: entry::gemm,
+            quantise: entry::quantise,
+            rms_norm: entry::rms_norm,
+            swiglu: entry::swiglu,
+            attend: entry::attend,
+            kv_put: entry::kv_put,
+        };
+    };
+}
+pub(crate) use table;
+
+/// What `table!` compiles.
+pub(crate) mod generic {
+    pub use super::attend::attend;
+    pub use super::elem::{quantise, rms_norm, swiglu};
+    pub use super::gemm::gemm;
+    pub use super::kv::{Slot, kv_put};
+}

@@ -1,0 +1,29 @@
+//! Every instruction set this machine has gives the reference's bits, at several thread counts.
+
+use cpu::{Cpu, Isa, Portable};
+use ops::{Numeric, conformance};
+
+fn each(check: impl Fn(&mut Cpu, &mut Portable) -> Result<(), String>) {
+    for isa in Isa::ALL {
+        for threads in [1, 2, 3] {
+            let Some(mut cpu) = Cpu::new(Some(isa), threads) else {
+                println!("left out: this machine has no {isa:?}");
+                continue;
+            };
+            let mut reference = Portable::new(Numeric::Quantised, 2);
+            if let Err(e) = check(&mut cpu, &mut reference) {
+                panic!("{isa:?}, {threads} threads: {e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn projections_have_the_reference_bits() {
+    each(conformance::check_projections);
+}
+
+#[test]
+fn attention_has_the_reference_bits() {
+    each(conformance::check_attention);
+}

@@ -1,0 +1,162 @@
+//! Conformance: what every computing backend must answer, bit for bit, like the reference it is given.
+//! Inputs are seeded; failures name the operation, the type and the shape.
+
+use crate::{Backend, Batch, KvShape, MatSrc, Norm, PAGE_LEN, Proj, RopePairing, Row};
+use base::rng;
+use quant::{DType, half};
+
+/// Random but sane weights: small half-float scales, any codes. `rows * row_bytes` bytes.
+pub fn random_weights(dtype: DType, rows: usize, cols: usize, seed: u64) -> Vec<u8> {
+    let bytes = dtype.row_bytes(cols as u64).unwrap_or(0) as usize * rows;
+    let mut out: Vec<u8> = (0..bytes).map(|i| rng::bits(seed, i as u64, 7) as u8).collect();
+    let small = |at: u64| half::f32_to_f16_sat(0.002 + 0.01 * rng::uniform(seed, at, 8)).to_le_bytes();
+    // Where each type keeps its half floats.
+    let halves: &[usize] = match dtype {
+        DType::Q4_0 | DType::Q5_0 | DType::Q8_0 => &[0],
+        DType::Q4_1 | DType::Q5_1 | DType::Q4_K | DType::Q5_K => &[0, 2],
+        DType::Q2_K => &[80, 82],
+        DType::Q3_K => &[108],
+        DType::Q6_K => &[208],
+        _ => &[],
+    };
+    for (b, block) in out.chunks_exact_mut(dtype.block_bytes()).enumerate() {
+        let x = rng::uniform(seed, b as u64, 9) - 0.5;
+        match dtype {
+            DType::F32 => block.copy_from_slice(&x.to_le_bytes()),
+            DType::F16 => block.copy_from_slice(&half::f32_to_f16_sat(x).to_le_bytes()),
+            DType::BF16 => block.copy_from_slice(&((x.to_bits() >> 16) as u16).to_le_bytes()),
+            _ => {}
+        }
+        for (i, at) in halves.iter().enumerate() {
+            block[*at..*at + 2].copy_from_slice(&small(b as u64 * 2 + i as u64));
+        }
+    }
+    out
+}
+
+/// Uniform activations in -2..2 with an outlier now and then.
+pub fn random_rows(n: usize, width: usize, seed: u64) -> Vec<f32> {
+    let one = |i: usize| {
+        let x = 4.0 * rng::uniform(seed, i as u64, 1) - 2.0;
+        if rng::bits(seed, i as u64, 2).is_multiple_of(97) { 30.0 * x } else { x }
+    };
+    (0..n * width).map(one).collect()
+}
+
+fn same(what: &str, a: &[f32], b: &[f32]) -> Result<(), String> {
+    let at = a.iter().zip(b).position(|(x, y)| x.to_bits() != y.to_bits());
+    match at {
+        _ if a.len() != b.len() => Err(format!("{what}: {} values, expected {}", a.len(), b.len())),
+        Some(i) => Err(format!("{what}: value {i} is {} ({:08x}), expected {} ({:08x})", a[i], a[i].to_bits(), b[i], b[i].to_bits())),
+        None => Ok(()),
+    }
+}
+
+fn rows_of<B: Backend>(b: &B, x: &B::Act, n: usize) -> Vec<f32> {
+    let mut host = Vec::new();
+    (0..n).flat_map(|i| b.row(x, i, &mut host).to_vec()).collect()
+}
+
+fn fail(e: impl std::fmt::Display) -> String {
+    e.to_string()
+}
+
+fn projected<B: Backend>(b: &mut B, dtype: DType, rows: usize, cols: usize, n: usize) -> Result<Vec<f32>, String> {
+    b.reserve(n, cols.max(rows), 1, 16, PAGE_LEN).map_err(fail)?;
+    let bytes = random_weights(dtype, rows, cols, 11);
+    let mat = b.load_mat(MatSrc { name: "w", dtype, rows, cols, bytes: &bytes }).map_err(fail)?;
+    let bias = b.load_vector(&random_rows(1, rows, 5)).map_err(fail)?;
+    let norm = b.load_vector(&random_rows(1, cols, 6)).map_err(fail)?;
+    let (mut x, mut y, mut z) = (
+        b.new_act(n, cols).map_err(fail)?,
+        b.new_act(n, rows).map_err(fail)?,
+        b.new_act(n, rows).map_err(fail)?,
+    );
+    b.put(&mut x, n, &random_rows(n, cols, 3));
+    b.project(&x, n, None, &mut [Proj { mat: &mat, bias: Some(&bias), out: &mut y }]);
+    let mut out = rows_of(b, &y, n);
+    b.project_add(&x, n, &mat, None, &mut y);
+    out.extend(rows_of(b, &y, n));
+    let with = Some(Norm { weight: &norm, eps: 1e-6 });
+    b.gated(&x, n, with, &mat, &mat, &mut z, &mut y);
+    out.extend(rows_of(b, &y, n));
+    let tokens: Vec<Row> = (0..n).map(|i| Row { token: (i * 7 % rows) as u32, pos: 0, table: 0 }).collect();
+    b.embed(&mat, Batch { rows: &tokens, pages: &[0] }, &mut x);
+    out.extend(rows_of(b, &x, n));
+    Ok(out)
+}
+
+/// Projections, gates and look-ups of every weight type, for row counts around every tile edge.
+pub fn check_projections<A: Backend, R: Backend>(b: &mut A, reference: &mut R) -> Result<(), String> {
+    for dtype in DType::ALL.into_iter().filter(|t| t.is_weight()) {
+        let shapes: &[(usize, usize)] = if dtype.block_len() == 256 { &[(48, 512), (17, 256)] } else { &[(48, 576), (33, 96), (1, 32)] };
+        for (rows, cols) in shapes {
+            for n in [1, 2, 3, 4, 5, 6, 7, 8, 13, 31, 64] {
+                let want = projected(reference, dtype, *rows, *cols, n)?;
+                let got = projected(b, dtype, *rows, *cols, n)?;
+                same(&format!("project {} [{rows}, {cols}] x {n}", dtype.name()), &got, &want)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+struct Heads {
+    n_heads: usize,
+    n_kv_heads: usize,
+    d_head: usize,
+}
+
+/// Feeds `n` positions in steps of `step` rows, two sequences side by side; returns the answers of the last layer.
+fn attended<B: Backend>(b: &mut B, h: &Heads, n: usize, step: usize) -> Result<Vec<f32>, String> {
+    let (q_width, kv_width) = (h.n_heads * h.d_head, h.n_kv_heads * h.d_head);
+    let pages_each = n.div_ceil(PAGE_LEN);
+    b.reserve(2 * step, q_width, h.n_heads, h.d_head, n).map_err(fail)?;
+    let shape = KvShape { n_layers: 2, n_pages: 2 * pages_each, n_kv_heads: h.n_kv_heads, d_head: h.d_head };
+    let mut kv = b.new_kv(shape).map_err(fail)?;
+    // Pages of the two sequences alternate, so that a wrong page table cannot go unnoticed.
+    let tables: Vec<u32> = (0..2).flat_map(|s| (0..pages_each).map(move |p| (2 * p + s) as u32)).collect();
+    let new = |b: &mut B, width| b.new_act(2 * step, width).map_err(fail);
+    let (mut q, mut k, mut v) = (new(b, q_width)?, new(b, kv_width)?, new(b, kv_width)?);
+    let (mut out, mut angles) = (new(b, q_width)?, new(b, h.d_head)?);
+    let mut answers = vec![Vec::new(); 2];
+    for start in (0..n).step_by(step) {
+        let len = step.min(n - start);
+        let mut rows = Vec::new();
+        for s in 0..2usize {
+            rows.extend((0..len).map(|i| Row { token: 0, pos: (start + i) as u32, table: (s * pages_each) as u32 }));
+        }
+        let data = |width: usize, seed: u64| -> Vec<f32> {
+            let one = |r: &Row| random_rows(1, width, seed + u64::from(r.pos) * 13 + u64::from(r.table) * 1_000_003);
+            rows.iter().flat_map(one).collect()
+        };
+        b.put(&mut angles, rows.len(), &data(h.d_head, 4));
+        b.put(&mut q, rows.len(), &data(q_width, 1));
+        b.put(&mut k, rows.len(), &data(kv_width, 2));
+        b.put(&mut v, rows.len(), &data(kv_width, 3));
+        b.rope(&mut k, rows.len(), h.d_head, &angles, RopePairing::Halves);
+        b.rope(&mut q, rows.len(), h.d_head, &angles, RopePairing::Interleaved);
+        let batch = Batch { rows: &rows, pages: &tables };
+        b.kv_put(&mut kv, 1, &k, &v, batch);
+        b.attend(&q, h.n_heads, &kv, 1, batch, &mut out);
+        let all = rows_of(b, &out, rows.len());
+        for (s, answer) in answers.iter_mut().enumerate() {
+            answer.extend_from_slice(&all[s * len * q_width..(s + 1) * len * q_width]);
+        }
+    }
+    Ok(answers.concat())
+}
+
+/// Attention: head shapes of real models, chunk borders, and step sizes, which must not matter.
+pub fn check_attention<A: Backend, R: Backend>(b: &mut A, reference: &mut R) -> Result<(), String> {
+    for (n_heads, n_kv_heads, d_head) in [(7, 1, 64), (6, 2, 128), (3, 3, 16), (9, 1, 32), (4, 2, 24)] {
+        let h = Heads { n_heads, n_kv_heads, d_head };
+        let n = 530;
+        let want = attended(reference, &h, n, 64)?;
+        for step in [1, 7, 64, 300] {
+            let got = attended(b, &h, n, step)?;
+            same(&format!("attend {n_heads}/{n_kv_heads} heads of {d_head}, steps of {step}"), &got, &want)?;
+        }
+    }
+    Ok(())
+}
