@@ -2,4 +2,8 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod engine;
+pub mod sampler;
+
 pub use api::{Effect, Event, Finish, Info, Load, Logprobs, Refusal, Request, Sampling, Stepper};
+pub use engine::{Config, Engine};
