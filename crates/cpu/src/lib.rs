@@ -1,5 +1,6 @@
 //! CPU backends: `portable` defines every bit, `simd` gives the same bits faster. The only SIMD in the house.
 
+pub mod ceiling;
 pub mod dispatch;
 pub mod mem;
 pub mod packed;
@@ -9,6 +10,7 @@ pub mod simd;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
+pub use ceiling::Ceiling;
 pub use dispatch::Isa;
 pub use mem::Act;
 pub use pool::Pool;

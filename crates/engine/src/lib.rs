@@ -3,7 +3,9 @@
 
 pub mod api;
 pub mod engine;
+pub mod probe;
 pub mod sampler;
 
 pub use api::{Effect, Event, Finish, Info, Load, Logprobs, Refusal, Request, Sampling, Stepper};
 pub use engine::{Config, Engine};
+pub use probe::{Probe, Want};

@@ -1,1 +1,26 @@
-//! protocol
+//! The wire: OpenAI's types for chat completions, completions, models and errors, and server-sent events in both
+//! directions. Requests are read from bytes into types that cannot be wrong; every refusal names the field.
+//! The only serde on network types; knows nothing of the engine.
+#![forbid(unsafe_code)]
+
+pub mod chat;
+pub mod chunks;
+pub mod completion;
+pub mod error;
+pub mod generate;
+pub mod json;
+pub mod models;
+pub mod num;
+pub mod sse;
+pub mod usage;
+
+pub use chat::{
+    ChatChunk, ChatCompletion, ChatLogprobs, ChatRequest, Message, Role, TokenLogprob, ToolCall, parse_chat,
+};
+pub use chunks::Chunks;
+pub use completion::{Completion, CompletionLogprobs, CompletionRequest, Prompt, parse_completion};
+pub use error::{ApiError, ErrorBody};
+pub use generate::{FinishReason, Generate};
+pub use models::{Model, ModelList};
+pub use sse::{SseError, SseEvent, SseParser};
+pub use usage::{Timings, Usage};

@@ -2,7 +2,7 @@
 //! The block is shared by every weight format, so one quantised row serves all matrices that read it.
 
 /// Elements that share an activation scale. A multiple of 32; see docs/kernels.md for why this number.
-pub const ACT_BLOCK: usize = 128;
+pub const ACT_BLOCK: usize = 32;
 
 /// Quantises one row: `q = round_ties_even(x * (127 / amax))`, `scale = amax / 127` per block; an all-zero block has scale 0.
 /// `q.len() == x.len()`, `scale.len() == x.len().div_ceil(ACT_BLOCK)`.

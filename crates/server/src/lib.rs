@@ -1,1 +1,24 @@
-//! server
+//! HTTP for OpenAI's clients: admission, streaming, cancellation, metrics, shutdown. No mathematics here.
+//!
+//! A request's way: `net` (connection) -> `routes` (gate) -> `generate` (body, text, queue) -> `runner` (the engine's
+//! thread) -> `answer` (tokens to text) -> `stream` (bytes). Whoever drops the response cancels the request.
+#![forbid(unsafe_code)]
+
+mod answer;
+mod app;
+mod body;
+mod config;
+mod gate;
+mod generate;
+mod kit;
+mod metrics;
+mod net;
+mod routes;
+mod runner;
+mod serve;
+mod stream;
+
+pub use app::Served;
+pub use config::{Config, Limits, ServeError};
+pub use kit::TextKit;
+pub use serve::{Running, serve, start};

@@ -104,3 +104,62 @@ unsafe fn sums<L: Lanes>(out: &RowQ, at: usize, len: usize) {
         }
     }
 }
+
+/// Reads whole 64-byte lines, for the memory ceiling. Returns something that depends on all of them.
+///
+/// # Safety
+/// As `Lanes`.
+#[inline(always)]
+pub unsafe fn read<L: Lanes>(bytes: &[u8]) -> u8 {
+    let mut last = [0u8; 64];
+    // SAFETY: eight lines of 64 bytes per chunk; `last` holds one.
+    unsafe {
+        let mut acc = [L::zero_i(); 8];
+        for c in bytes.chunks_exact(512) {
+            for (i, a) in acc.iter_mut().enumerate() {
+                *a = L::or(*a, L::load_bytes(c.as_ptr().add(64 * i)));
+            }
+        }
+        let all = acc.into_iter().fold(L::zero_i(), |a, b| L::or(a, b));
+        L::store_bytes(last.as_mut_ptr(), all);
+    }
+    last.iter().fold(0, |a, b| a | b)
+}
+
+/// `turns` times ten chains of integer dot products in registers, for the int8 ceiling.
+///
+/// # Safety
+/// As `Lanes`.
+#[inline(always)]
+pub unsafe fn spin_int8<L: Lanes>(turns: usize) -> f32 {
+    // SAFETY: no memory is touched.
+    unsafe {
+        let (u, s) = (L::splat_i(std::hint::black_box(0x0101_0101)), L::splat_i(std::hint::black_box(0x0201_0201)));
+        let mut acc = [L::zero_i(); 10];
+        for _ in 0..turns {
+            for a in &mut acc {
+                *a = L::dot4(*a, u, s);
+            }
+        }
+        acc.into_iter().map(|a| L::tree(L::to_f(a))).sum()
+    }
+}
+
+/// `turns` times ten chains of fused multiply-adds in registers, for the f32 ceiling.
+///
+/// # Safety
+/// As `Lanes`.
+#[inline(always)]
+pub unsafe fn spin_f32<L: Lanes>(turns: usize) -> f32 {
+    // SAFETY: no memory is touched.
+    unsafe {
+        let (x, y) = (L::splat(std::hint::black_box(0.5)), L::splat(std::hint::black_box(1.0)));
+        let mut acc = [L::splat(1.0); 10];
+        for _ in 0..turns {
+            for a in &mut acc {
+                *a = L::fma(*a, x, y);
+            }
+        }
+        acc.into_iter().map(|a| L::tree(a)).sum()
+    }
+}

@@ -35,6 +35,12 @@ pub struct Kernels {
     pub attend: unsafe fn(&Attend<'_>, &mut [f32]),
     /// Stores one position: `(where, keys, values)`.
     pub kv_put: unsafe fn(&mut kv::Slot<'_>, &[f32], &[f32]),
+    /// Reads memory, for the ceiling.
+    pub read: unsafe fn(&[u8]) -> u8,
+    /// Integer dot products in registers, for the ceiling.
+    pub spin_int8: unsafe fn(usize) -> f32,
+    /// Fused multiply-adds in registers, for the ceiling.
+    pub spin_f32: unsafe fn(usize) -> f32,
 }
 
 /// Compiles every kernel for one instruction set and puts them into a table.
@@ -74,6 +80,21 @@ macro_rules! table {
                 // SAFETY: as above.
                 unsafe { simd::generic::kv_put::<$lanes>(slot, k, v) }
             }
+            #[target_feature(enable = $features)]
+            pub unsafe fn read(bytes: &[u8]) -> u8 {
+                // SAFETY: as above.
+                unsafe { simd::generic::read::<$lanes>(bytes) }
+            }
+            #[target_feature(enable = $features)]
+            pub unsafe fn spin_int8(turns: usize) -> f32 {
+                // SAFETY: as above.
+                unsafe { simd::generic::spin_int8::<$lanes>(turns) }
+            }
+            #[target_feature(enable = $features)]
+            pub unsafe fn spin_f32(turns: usize) -> f32 {
+                // SAFETY: as above.
+                unsafe { simd::generic::spin_f32::<$lanes>(turns) }
+            }
         }
 
         /// Kernels compiled for these lanes.
@@ -86,6 +107,9 @@ macro_rules! table {
             swiglu: entry::swiglu,
             attend: entry::attend,
             kv_put: entry::kv_put,
+            read: entry::read,
+            spin_int8: entry::spin_int8,
+            spin_f32: entry::spin_f32,
         };
     };
 }
@@ -94,7 +118,7 @@ pub(crate) use table;
 /// What `table!` compiles.
 pub(crate) mod generic {
     pub use super::attend::attend;
-    pub use super::elem::{quantise, rms_norm, swiglu};
+    pub use super::elem::{quantise, read, rms_norm, spin_f32, spin_int8, swiglu};
     pub use super::gemm::gemm;
     pub use super::kv::{Slot, kv_put};
 }

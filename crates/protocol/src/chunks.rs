@@ -1,0 +1,184 @@
+//! Writes the chunks of a stream. What is equal in all chunks of an answer is serialised once, so a token costs a copy
+//! of that prefix and the escape of its own text: no tree is built and nothing is allocated but the output's growth.
+
+use serde::Serialize;
+use std::io::Write;
+
+use crate::error::ApiError;
+use crate::generate::FinishReason;
+use crate::usage::{Timings, Usage};
+
+/// Which endpoint's chunks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// `chat.completion.chunk`
+    Chat,
+    /// `text_completion`
+    Completion,
+}
+
+/// The writer of one answer's chunks. All methods append whole events to `out`.
+#[derive(Debug)]
+pub struct Chunks {
+    /// `data: {...,"choices":[`
+    head: Vec<u8>,
+    /// What follows the choice.
+    tail: &'static [u8],
+    shape: Shape,
+}
+
+impl Chunks {
+    /// For one answer. `include_usage` writes `"usage":null` in every chunk but the last, as OpenAI does.
+    pub fn new(shape: Shape, id: &str, created: u64, model: &str, fingerprint: &str, include_usage: bool) -> Self {
+        let mut head = b"data: {\"id\":".to_vec();
+        json(&mut head, id);
+        head.extend_from_slice(match shape {
+            Shape::Chat => b",\"object\":\"chat.completion.chunk\",\"created\":".as_slice(),
+            Shape::Completion => b",\"object\":\"text_completion\",\"created\":",
+        });
+        json(&mut head, &created);
+        head.extend_from_slice(b",\"model\":");
+        json(&mut head, model);
+        head.extend_from_slice(b",\"system_fingerprint\":");
+        json(&mut head, fingerprint);
+        head.extend_from_slice(b",\"choices\":[");
+        let tail: &[u8] = if include_usage { b"],\"usage\":null}\n\n" } else { b"]}\n\n" };
+        Self { head, tail, shape }
+    }
+
+    /// A choice begins (chat only; completions have no such chunk).
+    pub fn begin(&self, out: &mut Vec<u8>, index: u32) {
+        if self.shape == Shape::Chat {
+            self.open(out, index);
+            out.extend_from_slice(
+                b",\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"logprobs\":null,\"finish_reason\":null}",
+            );
+            out.extend_from_slice(self.tail);
+        }
+    }
+
+    /// More text of a choice. `logprobs` is `ChatLogprobs` or `CompletionLogprobs`.
+    pub fn text<L: Serialize>(&self, out: &mut Vec<u8>, index: u32, text: &str, logprobs: Option<&L>) {
+        self.open(out, index);
+        self.content(out, text);
+        out.extend_from_slice(b",\"logprobs\":");
+        json(out, &logprobs);
+        out.extend_from_slice(b",\"finish_reason\":null}");
+        out.extend_from_slice(self.tail);
+    }
+
+    /// A choice ends. `timings` in the answer's last chunk, unless a usage chunk follows.
+    pub fn finish(&self, out: &mut Vec<u8>, index: u32, reason: FinishReason, timings: Option<&Timings>) {
+        self.open(out, index);
+        match self.shape {
+            Shape::Chat => out.extend_from_slice(b",\"delta\":{}"),
+            Shape::Completion => out.extend_from_slice(b",\"text\":\"\""),
+        }
+        out.extend_from_slice(b",\"logprobs\":null,\"finish_reason\":");
+        json(out, reason.as_str());
+        out.push(b'}');
+        match timings {
+            None => out.extend_from_slice(self.tail),
+            Some(timings) => {
+                out.extend_from_slice(b"],\"timings\":");
+                json(out, timings);
+                out.extend_from_slice(&self.tail[1..]);
+            }
+        }
+    }
+
+    /// The last chunk, if usage was asked for: no choices.
+    pub fn usage(&self, out: &mut Vec<u8>, usage: &Usage, timings: &Timings) {
+        out.extend_from_slice(&self.head);
+        out.extend_from_slice(b"],\"usage\":");
+        json(out, usage);
+        out.extend_from_slice(b",\"timings\":");
+        json(out, timings);
+        out.extend_from_slice(b"}\n\n");
+    }
+
+    fn open(&self, out: &mut Vec<u8>, index: u32) {
+        out.extend_from_slice(&self.head);
+        let _ = write!(out, "{{\"index\":{index}");
+    }
+
+    fn content(&self, out: &mut Vec<u8>, text: &str) {
+        match self.shape {
+            Shape::Chat => {
+                out.extend_from_slice(b",\"delta\":{\"content\":");
+                json(out, text);
+                out.push(b'}');
+            }
+            Shape::Completion => {
+                out.extend_from_slice(b",\"text\":");
+                json(out, text);
+            }
+        }
+    }
+}
+
+/// The event that ends a stream which failed after it began.
+pub fn error_event(out: &mut Vec<u8>, error: &ApiError) {
+    out.extend_from_slice(b"data: ");
+    json(out, &error.body());
+    out.extend_from_slice(b"\n\n");
+}
+
+/// The end of every stream.
+pub const DONE: &[u8] = b"data: [DONE]\n\n";
+
+/// The heartbeat: a comment that clients pass over.
+pub const PING: &[u8] = b": ping\n\n";
+
+/// Writing plain data to a vector cannot fail.
+fn json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+    let _ = serde_json::to_writer(out, value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::{ChatChunk, ChatLogprobs};
+    use crate::completion::{Completion, CompletionLogprobs};
+    use crate::sse::SseParser;
+
+    fn events(out: &[u8]) -> Vec<String> {
+        let mut events = Vec::new();
+        SseParser::new().push(out, &mut events).unwrap();
+        events.into_iter().map(|e| e.data).collect()
+    }
+
+    #[test]
+    fn chat_chunks_read_back_as_what_was_written() {
+        let chunks = Chunks::new(Shape::Chat, "chatcmpl-1", 7, "a \"model\"", "fp_1", true);
+        let mut out = Vec::new();
+        chunks.begin(&mut out, 0);
+        chunks.text(&mut out, 1, "line\n\u{1}\"é\u{2028}", None::<&ChatLogprobs>);
+        chunks.finish(&mut out, 1, FinishReason::Length, Some(&Timings { ttft_ms: 1.5, ..Timings::default() }));
+        chunks.usage(&mut out, &Usage::new(3, 1, 2), &Timings::default());
+        let read: Vec<ChatChunk> = events(&out).iter().map(|e| serde_json::from_str(e).unwrap()).collect();
+        assert_eq!(read.len(), 4);
+        assert!(read.iter().all(|c| c.id == "chatcmpl-1" && c.created == 7 && c.model == "a \"model\""));
+        assert_eq!(read[0].choices[0].delta.role.as_deref(), Some("assistant"));
+        assert_eq!(read[1].choices[0].delta.content.as_deref(), Some("line\n\u{1}\"é\u{2028}"));
+        assert_eq!((read[1].choices[0].index, read[1].choices[0].finish_reason), (1, None));
+        assert_eq!(read[2].choices[0].finish_reason, Some(FinishReason::Length));
+        assert_eq!(read[2].timings.unwrap().ttft_ms, 1.5);
+        assert_eq!(read[3].usage.unwrap().total_tokens, 5);
+        assert!(read[3].choices.is_empty());
+        assert!(events(&out)[1].ends_with(r#""usage":null}"#));
+    }
+
+    #[test]
+    fn completion_chunks_read_back_as_what_was_written() {
+        let chunks = Chunks::new(Shape::Completion, "cmpl-1", 7, "m", "fp", false);
+        let mut out = Vec::new();
+        chunks.begin(&mut out, 0);
+        assert!(out.is_empty());
+        chunks.text(&mut out, 0, "x", Some(&CompletionLogprobs::default()));
+        chunks.finish(&mut out, 0, FinishReason::Stop, None);
+        let read: Vec<Completion> = events(&out).iter().map(|e| serde_json::from_str(e).unwrap()).collect();
+        assert_eq!((read[0].choices[0].text.as_str(), read[0].choices[0].logprobs.is_some()), ("x", true));
+        assert_eq!(read[1].choices[0].finish_reason, Some(FinishReason::Stop));
+    }
+}

@@ -1,0 +1,198 @@
+//! The parameters that both endpoints share: how many tokens, how they are chosen, where to stop, how to answer.
+
+use base::{TokenId, limits};
+use serde::{Deserialize, Serialize};
+
+use crate::error::ApiError;
+use crate::json::{Field, Object};
+use crate::num::{self, Bias, MinP, Penalty, RepeatPenalty, Temperature, TopP};
+
+/// Names that `Generate::read` looks at, to be put among an object's names.
+macro_rules! generate_names {
+    ($($more:literal),* $(,)?) => {
+        &[
+            "model", "max_tokens", "max_completion_tokens", "n", "temperature", "top_k", "top_p", "min_p", "seed",
+            "presence_penalty", "frequency_penalty", "repetition_penalty", "repeat_penalty", "repeat_last_n", "stop",
+            "logit_bias", "stream", "stream_options", "user", "response_format", $($more),*
+        ]
+    };
+}
+pub(crate) use generate_names;
+
+/// Parameters of generation. `None` means that the request leaves it to the server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Generate {
+    /// Name as sent; never empty.
+    pub model: String,
+    /// At least 1.
+    pub max_tokens: Option<u32>,
+    /// Choices per prompt, 1 to `CHOICES_MAX`.
+    pub n: u32,
+    /// See the type.
+    pub temperature: Option<Temperature>,
+    /// 0 is off.
+    pub top_k: Option<u32>,
+    /// See the type.
+    pub top_p: Option<TopP>,
+    /// See the type.
+    pub min_p: Option<MinP>,
+    /// Choice i uses seed + i.
+    pub seed: Option<u64>,
+    /// See the type.
+    pub presence_penalty: Option<Penalty>,
+    /// See the type.
+    pub frequency_penalty: Option<Penalty>,
+    /// See the type.
+    pub repeat_penalty: Option<RepeatPenalty>,
+    /// Tokens back that count for `repeat_penalty`; 0 is off.
+    pub repeat_last_n: Option<u32>,
+    /// At most `STOPS_MAX`, none empty.
+    pub stop: Vec<String>,
+    /// At most `LOGIT_BIAS_MAX`; ids are not checked against a vocabulary here.
+    pub logit_bias: Vec<(TokenId, Bias)>,
+    /// Answer as server-sent events.
+    pub stream: bool,
+    /// Send a last chunk with the usage.
+    pub include_usage: bool,
+    /// The client's name for its user.
+    pub user: Option<String>,
+}
+
+impl Generate {
+    /// Reads and checks.
+    ///
+    /// # Errors
+    /// 400 that names the field.
+    pub fn read<const N: usize>(o: &Object<'_, N>) -> Result<Self, ApiError> {
+        check_response_format(o)?;
+        let repeat_penalty = o.get("repetition_penalty").or_else(|| o.get("repeat_penalty"));
+        let max_tokens = o.get("max_completion_tokens").or_else(|| o.get("max_tokens"));
+        let include_usage = match o.get("stream_options") {
+            None => false,
+            Some(f) => match f.object(&["include_usage"])?.get("include_usage") {
+                None => false,
+                Some(f) => f.boolean()?,
+            },
+        };
+        Ok(Self {
+            model: read_model(o)?,
+            max_tokens: max_tokens.map(|f| read_max_tokens(&f)).transpose()?,
+            n: match o.get("n") {
+                Some(f) => num::read_u32(&f, 1, limits::CHOICES_MAX as u32)?,
+                None => 1,
+            },
+            temperature: o.get("temperature").map(|f| Temperature::read(&f)).transpose()?,
+            top_k: o.get("top_k").map(|f| num::read_top_k(&f)).transpose()?,
+            top_p: o.get("top_p").map(|f| TopP::read(&f)).transpose()?,
+            min_p: o.get("min_p").map(|f| MinP::read(&f)).transpose()?,
+            seed: o.get("seed").map(|f| num::read_seed(&f)).transpose()?,
+            presence_penalty: o.get("presence_penalty").map(|f| Penalty::read(&f)).transpose()?,
+            frequency_penalty: o.get("frequency_penalty").map(|f| Penalty::read(&f)).transpose()?,
+            repeat_penalty: repeat_penalty.map(|f| RepeatPenalty::read(&f)).transpose()?,
+            repeat_last_n: o.get("repeat_last_n").map(|f| read_repeat_last_n(&f)).transpose()?,
+            stop: o.get("stop").map(|f| read_stop(&f)).transpose()?.unwrap_or_default(),
+            logit_bias: o.get("logit_bias").map(|f| read_logit_bias(&f)).transpose()?.unwrap_or_default(),
+            stream: o.get("stream").map(|f| f.boolean()).transpose()?.unwrap_or(false),
+            include_usage,
+            user: o.get("user").map(|f| f.string()).transpose()?,
+        })
+    }
+}
+
+fn read_model<const N: usize>(o: &Object<'_, N>) -> Result<String, ApiError> {
+    let field = o.need("model", "Name a model that GET /v1/models lists, or \"default\" for the first one.")?;
+    let model = field.string()?;
+    if model.is_empty() || model.len() > limits::MODEL_NAME_BYTES_MAX {
+        let max = limits::MODEL_NAME_BYTES_MAX;
+        return Err(field.error("invalid_value", format!("`model` must be a name of 1 to {max} bytes.")));
+    }
+    Ok(model)
+}
+
+fn read_max_tokens(field: &Field<'_>) -> Result<u32, ApiError> {
+    if field.text() == "0" {
+        let path = &field.path;
+        return Err(field.error(
+            "invalid_value",
+            format!(
+                "`{path}` must be at least 1; generating nothing (0) is not supported yet. Send 1 or leave it out."
+            ),
+        ));
+    }
+    num::read_u32(field, 1, i32::MAX as u32)
+}
+
+fn read_repeat_last_n(field: &Field<'_>) -> Result<u32, ApiError> {
+    let x = field.integer(-1, limits::CTX_MAX as i128)?;
+    Ok(u32::try_from(x).unwrap_or(limits::CTX_MAX as u32)) // -1: the whole context
+}
+
+fn read_stop(field: &Field<'_>) -> Result<Vec<String>, ApiError> {
+    let one = |f: &Field<'_>| -> Result<String, ApiError> {
+        let max = limits::STOP_BYTES_MAX;
+        let stop = f.string()?;
+        if stop.is_empty() || stop.len() > max {
+            return Err(f.error("invalid_value", format!("`{}` must be a string of 1 to {max} bytes.", f.path)));
+        }
+        Ok(stop)
+    };
+    match field.kind() {
+        "a string" => Ok(vec![one(field)?]),
+        "an array" => field.array(limits::STOPS_MAX)?.iter().map(one).collect(),
+        _ => Err(field.wrong_type("a string or an array of strings")),
+    }
+}
+
+fn read_logit_bias(field: &Field<'_>) -> Result<Vec<(TokenId, Bias)>, ApiError> {
+    let entry = |(key, value): (String, Field<'_>)| -> Result<(TokenId, Bias), ApiError> {
+        let id = key.parse::<TokenId>().map_err(|_| {
+            field.error("invalid_value", "`logit_bias` maps token ids (\"1234\") to numbers; one key is not an id.")
+        })?;
+        Ok((id, Bias::read(&value)?))
+    };
+    field.entries(limits::LOGIT_BIAS_MAX)?.into_iter().map(entry).collect()
+}
+
+fn check_response_format<const N: usize>(o: &Object<'_, N>) -> Result<(), ApiError> {
+    let Some(field) = o.get("response_format") else { return Ok(()) };
+    let kind = field.object(&["type"])?.need("type", "Send {\"type\":\"text\"} or leave `response_format` out.")?;
+    match kind.string()?.as_str() {
+        "text" => Ok(()),
+        "json_object" | "json_schema" => Err(field.error(
+            "unsupported_value",
+            "`response_format` other than {\"type\":\"text\"} is not supported yet. Leave it out and ask for JSON in the prompt.",
+        )),
+        _ => Err(kind.wrong_value("\"text\"")),
+    }
+}
+
+/// Why a choice ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    /// A stop token or stop string.
+    Stop,
+    /// `max_tokens`, or the context is full.
+    Length,
+    /// The model called tools.
+    ToolCalls,
+    /// Never sent by us; other servers do.
+    ContentFilter,
+}
+
+impl FinishReason {
+    /// As on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::ToolCalls => "tool_calls",
+            Self::ContentFilter => "content_filter",
+        }
+    }
+}
+
+/// Log-probability as it may be written: JSON has no infinity, and OpenAI writes -9999 for "never".
+pub fn finite_logprob(x: f32) -> f32 {
+    if x.is_finite() { x.max(-9999.0) } else { -9999.0 }
+}

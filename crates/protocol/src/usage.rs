@@ -1,0 +1,77 @@
+//! What a request cost: OpenAI's `usage`, and `timings`, our extension (llama.cpp's names where they exist).
+
+use serde::{Deserialize, Serialize};
+
+/// Token counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Prompt tokens, all prompts of the request, each counted once.
+    pub prompt_tokens: u64,
+    /// Generated tokens, all choices.
+    pub completion_tokens: u64,
+    /// Their sum.
+    pub total_tokens: u64,
+    /// How many prompt tokens were not computed again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_tokens_details: Option<PromptTokensDetails>,
+    /// What became of predicted and reasoning tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion_tokens_details: Option<CompletionTokensDetails>,
+}
+
+impl Usage {
+    /// From counts.
+    pub fn new(prompt_tokens: u64, cached_tokens: u64, completion_tokens: u64) -> Self {
+        Self {
+            prompt_tokens,
+            completion_tokens,
+            total_tokens: prompt_tokens.saturating_add(completion_tokens),
+            prompt_tokens_details: Some(PromptTokensDetails { cached_tokens }),
+            completion_tokens_details: Some(CompletionTokensDetails::default()),
+        }
+    }
+}
+
+/// Part of `Usage`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PromptTokensDetails {
+    /// Prefix hits.
+    pub cached_tokens: u64,
+}
+
+/// Part of `Usage`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CompletionTokensDetails {
+    /// Tokens of reasoning.
+    pub reasoning_tokens: u64,
+    /// Draft tokens of the client that were kept.
+    pub accepted_prediction_tokens: u64,
+    /// Draft tokens of the client that were not.
+    pub rejected_prediction_tokens: u64,
+}
+
+/// Where the time went, for the first choice of a request. Milliseconds; rates are tokens per second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Timings {
+    /// Prompt tokens that were computed (without prefix hits).
+    pub prompt_n: u64,
+    /// From admission until the prompt was in the cache.
+    pub prompt_ms: f64,
+    /// `prompt_n` over `prompt_ms`.
+    pub prompt_per_second: f64,
+    /// Generated tokens.
+    pub predicted_n: u64,
+    /// From the first token to the last.
+    pub predicted_ms: f64,
+    /// The `predicted_n - 1` tokens after the first over `predicted_ms`.
+    pub predicted_per_second: f64,
+    /// From the arrival of the request to its first token.
+    pub ttft_ms: f64,
+    /// From the arrival of the request to a slot (reading, tokenising and waiting).
+    pub queue_ms: f64,
+    /// Prompt tokens that were not computed again (prefix hit).
+    pub cached_n: u64,
+}

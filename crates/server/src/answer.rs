@@ -1,0 +1,301 @@
+//! From tokens to text: one `Choice` per sequence turns the engine's news into pieces of answer. Streams and whole
+//! answers are made from the same pieces, so they cannot differ.
+
+use base::TokenId;
+use engine::api::{Finish, Logprobs, Refusal};
+use protocol::chat::{ChatLogprobs, TokenLogprob};
+use protocol::chunks::Shape;
+use protocol::completion::CompletionLogprobs;
+use protocol::generate::finite_logprob;
+use protocol::{ApiError, FinishReason, Timings, Usage};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use text::TextStream;
+
+use crate::kit::TextKit;
+use crate::runner::{News, Note, Ticket};
+
+/// What a choice says next.
+#[derive(Debug, Default)]
+pub(crate) struct Piece {
+    pub(crate) choice: usize,
+    pub(crate) text: String,
+    pub(crate) logprobs: Vec<Scored>,
+    pub(crate) finish: Option<FinishReason>,
+}
+
+/// A token and how likely it was.
+#[derive(Debug)]
+pub(crate) struct Scored {
+    token: TokenId,
+    logprobs: Box<Logprobs>,
+    /// Where its text ends in the answer, in bytes.
+    end: usize,
+}
+
+struct Choice {
+    text: TextStream,
+    prompt: usize,
+    n_tokens: u64,
+    n_prompt: u64,
+    n_cached: u64,
+    is_done: bool,
+    scored: Vec<Scored>,
+    /// Bytes of tokens that came, and of text that was given out.
+    seen: usize,
+    given: usize,
+}
+
+/// When what happened to the first choice.
+#[derive(Clone, Copy)]
+struct Clock {
+    arrived: Instant,
+    admitted: Option<Instant>,
+    prefilled: Option<Instant>,
+    first: Option<Instant>,
+    last: Option<Instant>,
+}
+
+/// All choices of a request.
+pub(crate) struct Answer {
+    choices: Vec<Choice>,
+    clock: Clock,
+    /// Last field but one to go: dropping it cancels what still runs.
+    ticket: Ticket,
+    kit: Arc<TextKit>,
+}
+
+impl Answer {
+    /// `prompts[i]` is the place of choice i's prompt; choices of one prompt count it once.
+    ///
+    /// # Errors
+    /// Stop strings that cannot be.
+    pub(crate) fn new(
+        kit: &Arc<TextKit>,
+        stops: &[String],
+        prompts: &[usize],
+        arrived: Instant,
+        ticket: Ticket,
+    ) -> Result<Self, ApiError> {
+        let text = TextStream::new(stops, false)
+            .map_err(|e| ApiError::field("stop", "invalid_value", format!("{e}. Send less.")))?;
+        let choice = |prompt: &usize| Choice {
+            text: text.clone(),
+            prompt: *prompt,
+            n_tokens: 0,
+            n_prompt: 0,
+            n_cached: 0,
+            is_done: false,
+            scored: Vec::new(),
+            seen: 0,
+            given: 0,
+        };
+        Ok(Self {
+            choices: prompts.iter().map(choice).collect(),
+            clock: Clock { arrived, admitted: None, prefilled: None, first: None, last: None },
+            ticket,
+            kit: Arc::clone(kit),
+        })
+    }
+
+    /// How many choices.
+    pub(crate) fn len(&self) -> usize {
+        self.choices.len()
+    }
+
+    /// All choices have ended.
+    pub(crate) fn is_done(&self) -> bool {
+        self.choices.iter().all(|c| c.is_done)
+    }
+
+    /// What this note adds to the answer, if anything.
+    ///
+    /// # Errors
+    /// The request as a whole has failed.
+    pub(crate) fn take(&mut self, note: Note) -> Result<Option<Piece>, ApiError> {
+        let index = note.choice;
+        if index == 0 {
+            self.clock.take(&note);
+        }
+        let Some(choice) = self.choices.get_mut(index).filter(|c| !c.is_done) else { return Ok(None) };
+        let mut piece = Piece { choice: index, ..Piece::default() };
+        match note.news {
+            News::Admitted => return Ok(None),
+            News::Prefilled { n_prompt, n_cached } => {
+                (choice.n_prompt, choice.n_cached) = (n_prompt as u64, n_cached as u64);
+                return Ok(None);
+            }
+            News::Token { token, logprobs } => {
+                if choice.token(&self.kit, token, logprobs, &mut piece) {
+                    self.ticket.cancel(index);
+                }
+            }
+            News::Finished(Finish::Cancelled) => return Err(ApiError::internal("The request was cancelled.")),
+            News::Finished(reason) => {
+                self.ticket.ended(index);
+                let reason = if reason == Finish::StopToken { FinishReason::Stop } else { FinishReason::Length };
+                choice.end(reason, &mut piece);
+            }
+            News::Refused(why) => return Err(refused(why)),
+            News::Failed => {
+                self.ticket.ended(index);
+                return Err(ApiError::internal("The engine failed on this request; the server goes on. Try again."));
+            }
+        }
+        Ok((!piece.text.is_empty() || piece.finish.is_some() || !piece.logprobs.is_empty()).then_some(piece))
+    }
+
+    /// Token counts so far.
+    pub(crate) fn usage(&self) -> Usage {
+        let (mut prompt, mut cached, mut seen) = (0, 0, None);
+        for c in &self.choices {
+            if seen != Some(c.prompt) {
+                prompt += c.n_prompt;
+                cached += c.n_cached;
+                seen = Some(c.prompt);
+            }
+        }
+        Usage::new(prompt, cached, self.choices.iter().map(|c| c.n_tokens).sum())
+    }
+
+    /// Times so far, of the first choice.
+    pub(crate) fn timings(&self) -> Timings {
+        let Some(c) = self.choices.first() else { return Timings::default() };
+        self.clock.timings(c.n_prompt, c.n_cached, c.n_tokens)
+    }
+
+    /// Log-probabilities as the chat endpoint writes them.
+    pub(crate) fn chat_logprobs(&self, scored: &[Scored]) -> ChatLogprobs {
+        let token = |id: TokenId, logprob: f32, top| {
+            let bytes = self.kit.token_bytes(id);
+            TokenLogprob {
+                token: String::from_utf8_lossy(bytes).into_owned(),
+                logprob: finite_logprob(logprob),
+                bytes: Some(bytes.to_vec()),
+                top_logprobs: top,
+            }
+        };
+        let content = |s: &Scored| {
+            let top = best(s).iter().map(|(id, p)| token(*id, *p, None)).collect();
+            token(s.token, s.logprobs.chosen, Some(top))
+        };
+        ChatLogprobs { content: scored.iter().map(content).collect() }
+    }
+
+    /// Log-probabilities as the completions endpoint writes them; `offset` counts the characters so far.
+    pub(crate) fn completion_logprobs(&self, scored: &[Scored], offset: &mut u64) -> CompletionLogprobs {
+        let mut out = CompletionLogprobs::default();
+        let show = |id| String::from_utf8_lossy(self.kit.token_bytes(id)).into_owned();
+        for s in scored {
+            let text = show(s.token);
+            out.text_offset.push(*offset);
+            *offset += text.chars().count() as u64;
+            out.tokens.push(text);
+            out.token_logprobs.push(finite_logprob(s.logprobs.chosen));
+            let mut top = std::collections::BTreeMap::new();
+            for (id, p) in best(s) {
+                top.entry(show(*id)).or_insert(finite_logprob(*p)); // the likeliest of those that read the same
+            }
+            out.top_logprobs.push(top);
+        }
+        out
+    }
+}
+
+fn best(s: &Scored) -> &[(TokenId, f32)] {
+    s.logprobs.top.get(..usize::from(s.logprobs.n)).unwrap_or_default()
+}
+
+impl Choice {
+    /// True if a stop string ends the choice.
+    fn token(&mut self, kit: &TextKit, token: TokenId, logprobs: Option<Box<Logprobs>>, piece: &mut Piece) -> bool {
+        self.n_tokens += 1;
+        let is_stopped = self.text.push(&kit.tokenizer, token, &mut piece.text).stopped.is_some();
+        self.given += piece.text.len();
+        if let Some(logprobs) = logprobs {
+            self.seen += kit.shown_bytes(token);
+            self.scored.push(Scored { token, logprobs, end: self.seen });
+            // Tokens whose text is held back are reported when it is given out; those of a stop string never.
+            let ready = self.scored.iter().take_while(|s| s.end <= self.given).count();
+            piece.logprobs.extend(self.scored.drain(..ready));
+        }
+        if is_stopped {
+            self.is_done = true;
+            piece.finish = Some(FinishReason::Stop);
+        }
+        is_stopped
+    }
+
+    fn end(&mut self, reason: FinishReason, piece: &mut Piece) {
+        let is_stopped = self.text.finish(&mut piece.text).stopped.is_some();
+        self.given += piece.text.len();
+        piece.logprobs.append(&mut self.scored);
+        self.is_done = true;
+        piece.finish = Some(if is_stopped { FinishReason::Stop } else { reason });
+    }
+}
+
+impl Clock {
+    fn take(&mut self, note: &Note) {
+        match note.news {
+            News::Admitted => self.admitted = Some(note.at),
+            News::Prefilled { .. } => self.prefilled = Some(note.at),
+            News::Token { .. } => {
+                self.first.get_or_insert(note.at);
+                self.last = Some(note.at);
+            }
+            _ => {}
+        }
+    }
+
+    fn timings(&self, n_prompt: u64, n_cached: u64, n_tokens: u64) -> Timings {
+        let between = |a: Option<Instant>, b: Option<Instant>| match (a, b) {
+            (Some(a), Some(b)) => b.saturating_duration_since(a),
+            _ => Duration::ZERO,
+        };
+        let ms = |d: Duration| d.as_secs_f64() * 1e3;
+        let rate = |n: u64, d: Duration| if d.is_zero() { 0.0 } else { n as f64 / d.as_secs_f64() };
+        let (prefill, decode) = (between(self.admitted, self.prefilled), between(self.first, self.last));
+        let prompt_n = n_prompt.saturating_sub(n_cached);
+        Timings {
+            prompt_n,
+            prompt_ms: ms(prefill),
+            prompt_per_second: rate(prompt_n, prefill),
+            predicted_n: n_tokens,
+            predicted_ms: ms(decode),
+            predicted_per_second: rate(n_tokens.saturating_sub(1), decode),
+            ttft_ms: ms(between(Some(self.arrived), self.first)),
+            queue_ms: ms(between(Some(self.arrived), self.admitted)),
+            cached_n: n_cached,
+        }
+    }
+}
+
+/// What the engine refuses, said to a client. We check before, so only a full queue is expected.
+pub(crate) fn refused(why: Refusal) -> ApiError {
+    match why {
+        Refusal::QueueFull => queue_full(),
+        Refusal::EmptyPrompt => ApiError::field("prompt", "empty_prompt", "The prompt has no tokens. Send some text."),
+        Refusal::PromptTooLong => {
+            ApiError::bad_request("context_length_exceeded", "The prompt does not fit into the context. Shorten it.")
+        }
+        Refusal::BadToken => {
+            ApiError::bad_request("invalid_value", "A token id is not in this model's vocabulary. Send valid ids.")
+        }
+        Refusal::BadParameter => {
+            ApiError::bad_request("invalid_value", "A parameter is out of the engine's range. Send defaults.")
+        }
+    }
+}
+
+pub(crate) fn queue_full() -> ApiError {
+    ApiError::unavailable("queue_full", "Too many requests are waiting. Try again later.", 5)
+}
+
+/// Names of the two shapes.
+pub(crate) fn id_prefix(shape: Shape) -> &'static str {
+    match shape {
+        Shape::Chat => "chatcmpl",
+        Shape::Completion => "cmpl",
+    }
+}

@@ -1,0 +1,145 @@
+//! What all requests share: configuration, models, metrics, and the phase of the server's life.
+
+use engine::api::{Sampling, Stepper};
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use tokio::sync::{Semaphore, watch};
+
+use crate::config::{Config, ServeError};
+use crate::gate::Gate;
+use crate::kit::TextKit;
+use crate::metrics::Metrics;
+use crate::net::Peers;
+use crate::runner::{self, Runner};
+
+/// A model to serve.
+pub struct Served {
+    /// Its name on the wire.
+    pub name: String,
+    /// Other names that it answers to.
+    pub aliases: Vec<String>,
+    /// Its engine; gets a thread of its own.
+    pub stepper: Box<dyn Stepper>,
+    /// Its text side.
+    pub text: Arc<TextKit>,
+    /// When it was made, Unix seconds.
+    pub created: u64,
+    /// What applies where a request says nothing; the seed is not used.
+    pub defaults: Sampling,
+}
+
+impl Served {
+    /// OpenAI's defaults: temperature 1, everything else off.
+    pub fn openai_defaults() -> Sampling {
+        Sampling { temperature: 1.0, ..Sampling::default() }
+    }
+}
+
+/// A model that is served.
+pub(crate) struct Model {
+    pub(crate) name: String,
+    pub(crate) aliases: Vec<String>,
+    pub(crate) text: Arc<TextKit>,
+    pub(crate) created: u64,
+    pub(crate) defaults: Sampling,
+    pub(crate) runner: Runner,
+}
+
+/// Only ever goes down this list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Taking requests (once there are models).
+    Open,
+    /// No new requests; running ones may end.
+    Draining,
+    /// Running ones are ended by an error event.
+    Cut,
+    /// Gone.
+    Stopped,
+}
+
+pub(crate) struct App {
+    pub(crate) config: Config,
+    pub(crate) gate: Gate,
+    pub(crate) phase: watch::Sender<Phase>,
+    models: OnceLock<Vec<Arc<Model>>>,
+    pub(crate) metrics: Metrics,
+    pub(crate) peers: Peers,
+    pub(crate) bodies: Arc<Semaphore>,
+    pub(crate) text_jobs: Arc<Semaphore>,
+    random: RandomState,
+    next_id: AtomicU64,
+}
+
+impl App {
+    pub(crate) fn new(config: Config, gate: Gate) -> Self {
+        Self {
+            gate,
+            phase: watch::Sender::new(Phase::Open),
+            models: OnceLock::new(),
+            metrics: Metrics::default(),
+            peers: Peers::default(),
+            bodies: crate::body::budget(&config.limits),
+            text_jobs: Arc::new(Semaphore::new(config.limits.text_jobs.max(1))),
+            random: RandomState::new(),
+            next_id: AtomicU64::new(1),
+            config,
+        }
+    }
+
+    pub(crate) fn add_models(&self, served: Vec<Served>) -> Result<(), ServeError> {
+        let mut names: Vec<&str> =
+            served.iter().flat_map(|s| s.aliases.iter().chain([&s.name])).map(|s| &**s).collect();
+        names.sort_unstable();
+        if names.is_empty() {
+            return Err(ServeError::Models("empty"));
+        }
+        if names.windows(2).any(|w| w[0] == w[1]) || names.contains(&"") {
+            return Err(ServeError::Models("with a name twice or an empty one"));
+        }
+        if self.models.get().is_some() {
+            return Err(ServeError::Models("a second time"));
+        }
+        let mut models = Vec::new();
+        for s in served {
+            let Served { name, aliases, stepper, text, created, defaults } = s;
+            let runner = runner::start(&name, stepper, self.config.limits.queue)?;
+            models.push(Arc::new(Model { name, aliases, text, created, defaults, runner }));
+        }
+        self.models.set(models).map_err(|_| ServeError::Models("a second time"))
+    }
+
+    /// Empty while loading.
+    pub(crate) fn models(&self) -> &[Arc<Model>] {
+        self.models.get().map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// Never goes back.
+    pub(crate) fn advance(&self, to: Phase) {
+        self.phase.send_if_modified(|p| {
+            let is_later = to > *p;
+            if is_later {
+                *p = to;
+            }
+            is_later
+        });
+    }
+
+    /// A number that was not used before in this process.
+    pub(crate) fn mint(&self) -> u64 {
+        self.next_id.fetch_add(1, Relaxed)
+    }
+
+    /// 64 bits that a client cannot guess, different for each `of`.
+    pub(crate) fn random(&self, of: u64) -> u64 {
+        let mut hasher = self.random.build_hasher();
+        hasher.write_u64(of);
+        hasher.finish()
+    }
+}

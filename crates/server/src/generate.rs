@@ -1,0 +1,252 @@
+//! The way of a generation request: read, check, tokenise (off the reactor), queue, wait for a slot, answer.
+
+use axum::body::Body;
+use axum::http::{HeaderMap, Response, StatusCode, header};
+use base::{RequestId, TokenId, limits};
+use engine::api::{Request, Sampling};
+use protocol::chunks::{Chunks, Shape};
+use protocol::{ApiError, ChatRequest, CompletionRequest, Generate, Prompt};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::answer::{Answer, id_prefix, queue_full, refused};
+use crate::app::{App, Model, Phase};
+use crate::body::{self, Received};
+use crate::runner::{News, NoRoom, Note};
+use crate::stream::{SseBody, Whole};
+
+/// A request that can be submitted.
+struct Prepared {
+    model: Arc<Model>,
+    generate: Generate,
+    logprobs: Option<u8>,
+    prompts: Vec<Vec<TokenId>>,
+}
+
+/// Answers `POST /v1/chat/completions` or `POST /v1/completions`.
+///
+/// # Errors
+/// Everything that can be said with a status, before the first byte of an answer.
+pub(crate) async fn generate(
+    app: Arc<App>,
+    shape: Shape,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response<Body>, ApiError> {
+    let arrived = Instant::now();
+    check_open(&app)?;
+    let received = body::read(&headers, body, &app.config.limits, &app.bodies).await?;
+    let prepared = prepare(&app, shape, received).await?;
+    check_open(&app)?; // it may have begun to drain in the meantime
+    let number = app.mint();
+    let (requests, prompt_of) = requests(&app, &prepared);
+    let (mut notes, ticket) = prepared.model.runner.mailbox.submit(requests).map_err(|why| match why {
+        NoRoom::QueueFull => queue_full(),
+        NoRoom::EngineStopped => engine_stopped(),
+    })?;
+    let Prepared { model, generate, .. } = prepared;
+    let mut answer = Answer::new(&model.text, &generate.stop, &prompt_of, arrived, ticket)?;
+    let first = first_note(&app, &mut notes).await?;
+    answer.take(first)?;
+
+    let id = format!("{}-{:016x}", id_prefix(shape), app.random(number));
+    let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let fingerprint = &model.runner.info.fingerprint;
+    if generate.stream {
+        let chunks = Chunks::new(shape, &id, created, &model.name, fingerprint, generate.include_usage);
+        let body = SseBody::new(&app, answer, notes, chunks, shape, generate.include_usage);
+        let response = Response::builder()
+            .status(StatusCode::OK)
+            .header(header::CONTENT_TYPE, "text/event-stream; charset=utf-8")
+            .header(header::CACHE_CONTROL, "no-cache")
+            .header("x-accel-buffering", "no")
+            .body(Body::new(body));
+        return response.map_err(|e| ApiError::internal(e.to_string()));
+    }
+    let whole = Whole { id, created, model: model.name.clone(), fingerprint: fingerprint.clone(), shape };
+    let json = whole.collect(&app, answer, notes).await?;
+    Ok(json_response(StatusCode::OK, json))
+}
+
+/// A response of JSON bytes.
+pub(crate) fn json_response(status: StatusCode, json: Vec<u8>) -> Response<Body> {
+    let mut response = Response::new(Body::from(json));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    response
+}
+
+/// New requests are taken only while open and loaded.
+pub(crate) fn check_open(app: &App) -> Result<(), ApiError> {
+    if app.phase() != Phase::Open {
+        return Err(shutting_down());
+    }
+    if app.models().is_empty() {
+        return Err(ApiError::unavailable("loading", "The models are still loading. Try again soon.", 1));
+    }
+    Ok(())
+}
+
+pub(crate) fn shutting_down() -> ApiError {
+    ApiError::unavailable("shutting_down", "The server is shutting down. Try again when it is back.", 10)
+}
+
+pub(crate) fn engine_stopped() -> ApiError {
+    ApiError::unavailable("engine_stopped", "The engine of this model has failed and stopped. Restart the server.", 60)
+}
+
+/// Waits for the first sequence to get a slot (or to be refused one).
+async fn first_note(app: &App, notes: &mut UnboundedReceiver<Note>) -> Result<Note, ApiError> {
+    let mut phase = app.phase.subscribe();
+    let cut = async { phase.wait_for(|p| *p >= Phase::Cut).await.map(|_| ()) };
+    let first = tokio::select! {
+        note = tokio::time::timeout(app.config.limits.queue_wait, notes.recv()) => note,
+        _ = cut => return Err(shutting_down()),
+    };
+    match first {
+        Ok(Some(Note { news: News::Refused(why), .. })) => Err(refused(why)),
+        Ok(Some(note)) => Ok(note),
+        Ok(None) => Err(engine_stopped()),
+        Err(_) => {
+            let s = app.config.limits.queue_wait.as_secs_f32();
+            Err(ApiError::unavailable(
+                "queue_timeout",
+                format!("No slot became free within {s} s. Try again later."),
+                5,
+            ))
+        }
+    }
+}
+
+/// Parses, renders and tokenises on the blocking pool; a bounded number of requests at once.
+async fn prepare(app: &Arc<App>, shape: Shape, received: Received) -> Result<Prepared, ApiError> {
+    let permit = Arc::clone(&app.text_jobs).acquire_owned().await.map_err(|_| shutting_down())?;
+    let app = Arc::clone(app);
+    let job = move || {
+        let _permit = permit;
+        let prepared = match shape {
+            Shape::Chat => prepare_chat(&app, protocol::parse_chat(&received.bytes)?)?,
+            Shape::Completion => prepare_completion(&app, protocol::parse_completion(&received.bytes)?)?,
+        };
+        check_tokens(&prepared, shape)?;
+        Ok(prepared)
+    };
+    let lost = |_| ApiError::internal("Reading the request failed by a bug in the server. Please report it.");
+    tokio::task::spawn_blocking(job).await.map_err(lost)?
+}
+
+fn prepare_chat(app: &App, request: ChatRequest) -> Result<Prepared, ApiError> {
+    let model = find_model(app, &request.generate.model)?;
+    check_bytes(&model, request.text_bytes(), "messages")?;
+    let prompt = model.text.encode_chat(&request, &|bytes| check_bytes(&model, bytes, "messages"))?;
+    Ok(Prepared { model, prompts: vec![prompt], logprobs: request.logprobs, generate: request.generate })
+}
+
+fn prepare_completion(app: &App, request: CompletionRequest) -> Result<Prepared, ApiError> {
+    let model = find_model(app, &request.generate.model)?;
+    let n_vocab = model.runner.info.n_vocab;
+    let suffix_bytes = request.suffix.as_ref().map_or(0, String::len);
+    let one = |(i, prompt): (usize, Prompt)| match (prompt, &request.suffix) {
+        (Prompt::Text(text), suffix) => {
+            check_bytes(&model, text.len().saturating_add(suffix_bytes), "prompt")?;
+            match suffix {
+                Some(suffix) => model.text.encode_fim(&text, suffix),
+                None => Ok(model.text.encode_text(&text)),
+            }
+        }
+        (Prompt::Tokens(ids), _) => match ids.iter().position(|id| *id as usize >= n_vocab) {
+            None => Ok(ids),
+            Some(at) => {
+                let message = format!("Token {} of prompt {i} is not in the vocabulary of {n_vocab} tokens.", ids[at]);
+                Err(ApiError::field("prompt", "invalid_value", message))
+            }
+        },
+    };
+    let prompts = request.prompts.into_iter().enumerate().map(one).collect::<Result<_, _>>()?;
+    Ok(Prepared { model, prompts, logprobs: request.logprobs, generate: request.generate })
+}
+
+/// `default` is the first model served; any other unknown name is an error, never a silent substitute.
+pub(crate) fn find_model(app: &App, name: &str) -> Result<Arc<Model>, ApiError> {
+    let models = app.models();
+    let found = models.iter().find(|m| m.name == name || m.aliases.iter().any(|a| a == name));
+    let found = found.or_else(|| models.first().filter(|_| name == "default"));
+    let model = found.cloned().ok_or_else(|| {
+        let known: Vec<&str> = models.iter().map(|m| m.name.as_str()).collect();
+        let message = format!("The model {name:?} is not served here. Served are: {}.", known.join(", "));
+        ApiError { param: Some("model".to_owned()), ..ApiError::of(404, "model_not_found", message) }
+    })?;
+    if model.runner.mailbox.is_alive() { Ok(model) } else { Err(engine_stopped()) }
+}
+
+fn check_bytes(model: &Model, bytes: usize, param: &'static str) -> Result<(), ApiError> {
+    let n_ctx = model.runner.info.n_ctx;
+    let max = n_ctx.saturating_mul(limits::PROMPT_BYTES_PER_CTX_TOKEN_MAX);
+    if bytes <= max {
+        return Ok(());
+    }
+    let message = format!(
+        "The prompt has {bytes} bytes; the context of {n_ctx} tokens takes at most {max} bytes. Shorten it by {}.",
+        bytes - max
+    );
+    Err(ApiError::field(param, "context_length_exceeded", message))
+}
+
+fn check_tokens(prepared: &Prepared, shape: Shape) -> Result<(), ApiError> {
+    let param = if shape == Shape::Chat { "messages" } else { "prompt" };
+    let info = &prepared.model.runner.info;
+    for prompt in &prepared.prompts {
+        if prompt.is_empty() {
+            return Err(ApiError::field(param, "empty_prompt", "The prompt has no tokens. Send some text."));
+        }
+        if prompt.len() >= info.n_ctx {
+            let (n, n_ctx) = (prompt.len(), info.n_ctx);
+            let message = format!(
+                "The prompt has {n} tokens; the context has {n_ctx}, and at least one is for the answer. Shorten the prompt by {}.",
+                n - n_ctx + 1
+            );
+            return Err(ApiError::field(param, "context_length_exceeded", message));
+        }
+    }
+    match prepared.generate.logit_bias.iter().find(|(id, _)| *id as usize >= info.n_vocab) {
+        None => Ok(()),
+        Some((id, _)) => {
+            let message = format!("Token {id} is not in the vocabulary of {} tokens. Send valid ids.", info.n_vocab);
+            Err(ApiError::field("logit_bias", "invalid_value", message))
+        }
+    }
+}
+
+/// Prompts times choices, and which prompt each sequence has.
+fn requests(app: &App, prepared: &Prepared) -> (Vec<Request>, Vec<usize>) {
+    let (g, d, info) = (&prepared.generate, &prepared.model.defaults, &prepared.model.runner.info);
+    let seed = g.seed.unwrap_or_else(|| app.random(app.mint()));
+    let (mut requests, mut prompt_of) = (Vec::new(), Vec::new());
+    for (p, prompt) in prepared.prompts.iter().enumerate() {
+        let room = info.n_ctx.saturating_sub(prompt.len());
+        for i in 0..g.n {
+            prompt_of.push(p);
+            requests.push(Request {
+                id: RequestId(app.mint()),
+                prompt: prompt.clone(),
+                max_tokens: g.max_tokens.map_or(room, |n| room.min(n as usize)),
+                sampling: Sampling {
+                    temperature: g.temperature.map_or(d.temperature, |x| x.get()),
+                    top_k: g.top_k.unwrap_or(d.top_k),
+                    top_p: g.top_p.map_or(d.top_p, |x| x.get()),
+                    min_p: g.min_p.map_or(d.min_p, |x| x.get()),
+                    repeat_penalty: g.repeat_penalty.map_or(d.repeat_penalty, |x| x.get()),
+                    repeat_last_n: g.repeat_last_n.unwrap_or(d.repeat_last_n),
+                    presence_penalty: g.presence_penalty.map_or(d.presence_penalty, |x| x.get()),
+                    frequency_penalty: g.frequency_penalty.map_or(d.frequency_penalty, |x| x.get()),
+                    seed: seed.wrapping_add(u64::from(i)),
+                },
+                stop_tokens: prepared.model.text.stop_tokens().to_vec(),
+                logprobs: prepared.logprobs,
+                logit_bias: g.logit_bias.iter().map(|(id, bias)| (*id, bias.get())).collect(),
+            });
+        }
+    }
+    (requests, prompt_of)
+}

@@ -1,0 +1,188 @@
+//! The paths, and what wraps all of them: the gate, panics caught, errors rendered, requests counted.
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::routing::{get, post};
+use protocol::chunks::Shape;
+use protocol::{ApiError, ModelList};
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
+
+use crate::app::{App, Model, Phase};
+use crate::gate::check_content_type;
+use crate::generate::{self, check_open, find_model, json_response};
+use crate::metrics::{self, Row};
+
+type Answered = Result<Response<Body>, ApiError>;
+
+/// All paths.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/health", get(|| async { status_json(StatusCode::OK, "ok") }))
+        .route("/ready", get(ready))
+        .route("/metrics", get(metrics_text))
+        .route("/v1/models", get(|State(app): State<Arc<App>>| async move { rendered(list_models(&app)) }))
+        .route("/v1/models/{*id}", get(one_model))
+        .route("/v1/chat/completions", post(chat))
+        .route("/v1/completions", post(completions))
+        .fallback(|| async {
+            error_response(&ApiError::of(
+                404,
+                "unknown_path",
+                "There is nothing at this path. Try GET /v1/models, POST /v1/chat/completions or POST /v1/completions.",
+            ))
+        })
+        .method_not_allowed_fallback(|| async {
+            error_response(&ApiError::of(
+                405,
+                "method_not_allowed",
+                "This path does not take this method. The Allow header names those that it takes.",
+            ))
+        })
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), wrap))
+        .with_state(app)
+}
+
+/// Around everything: who may ask, what a panic costs, what is counted.
+async fn wrap(State(app): State<Arc<App>>, request: Request, next: Next) -> Response<Body> {
+    let endpoint = endpoint(request.uri().path());
+    let checked = app
+        .gate
+        .check(request.version(), request.uri(), request.headers())
+        .and_then(|()| if endpoint.1 { check_content_type(request.method(), request.headers()) } else { Ok(()) });
+    let mut response = match checked {
+        Err(e) => error_response(&e),
+        Ok(()) => match uncaught(next.run(request)).await {
+            Some(response) => response,
+            None => {
+                app.metrics.panics.fetch_add(1, Relaxed);
+                error_response(&ApiError::internal("The request failed by a bug in the server. Please report it."))
+            }
+        },
+    };
+    if app.phase() != Phase::Open {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    let id = format!("req-{:016x}", app.random(app.mint()));
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert("x-request-id", id);
+    }
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    app.metrics.count(endpoint.0, response.status().as_u16());
+    response
+}
+
+/// A path's name in the metrics (never the client's text), and whether it takes JSON.
+fn endpoint(path: &str) -> (&'static str, bool) {
+    match path {
+        "/health" => ("health", false),
+        "/ready" => ("ready", false),
+        "/metrics" => ("metrics", false),
+        "/v1/chat/completions" => ("chat", true),
+        "/v1/completions" => ("completions", true),
+        p if p.starts_with("/v1/models") => ("models", false),
+        _ => ("other", false),
+    }
+}
+
+/// Runs a future; `None` if it panicked.
+async fn uncaught<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    std::future::poll_fn(move |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(poll) => poll.map(Some),
+        Err(_) => Poll::Ready(None),
+    })
+    .await
+}
+
+fn rendered(answered: Answered) -> Response<Body> {
+    answered.unwrap_or_else(|e| error_response(&e))
+}
+
+/// An error as the SDKs read it.
+pub(crate) fn error_response(error: &ApiError) -> Response<Body> {
+    let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = json_response(status, error.to_json());
+    let headers = response.headers_mut();
+    if let Some(s) = error.retry_after_s {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(s));
+    }
+    if matches!(error.status, 408 | 413) || error.code == Some("ambiguous_length") {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close")); // what follows cannot be trusted
+    }
+    response
+}
+
+fn status_json(status: StatusCode, word: &str) -> Response<Body> {
+    json_response(status, format!("{{\"status\":\"{word}\"}}").into_bytes())
+}
+
+async fn ready(State(app): State<Arc<App>>) -> Response<Body> {
+    let (status, word) = match app.phase() {
+        Phase::Open if app.models().is_empty() => (StatusCode::SERVICE_UNAVAILABLE, "loading"),
+        Phase::Open if app.models().iter().all(|m| m.runner.mailbox.is_alive()) => (StatusCode::OK, "ready"),
+        Phase::Open => (StatusCode::SERVICE_UNAVAILABLE, "engine stopped"),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+    };
+    status_json(status, word)
+}
+
+async fn metrics_text(State(app): State<Arc<App>>) -> Response<Body> {
+    let mut out = String::with_capacity(4096);
+    app.metrics.write(&mut out);
+    let rows: Vec<Row> = app
+        .models()
+        .iter()
+        .map(|m| Row {
+            name: &m.name,
+            queued: m.runner.mailbox.queued(),
+            slots: m.runner.info.n_slots,
+            metrics: &m.runner.mailbox.metrics,
+        })
+        .collect();
+    metrics::write_models(&mut out, &rows);
+    let mut response = Response::new(Body::from(out));
+    let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, text);
+    response
+}
+
+fn wire_model(m: &Model) -> protocol::Model {
+    protocol::Model {
+        id: m.name.clone(),
+        object: "model".to_owned(),
+        created: m.created,
+        owned_by: "vonk".to_owned(),
+        max_model_len: Some(m.runner.info.n_ctx as u64),
+        aliases: m.aliases.clone(),
+    }
+}
+
+fn json_of<T: serde::Serialize>(value: &T) -> Answered {
+    let json = serde_json::to_vec(value).map_err(|e| ApiError::internal(e.to_string()))?;
+    Ok(json_response(StatusCode::OK, json))
+}
+
+fn list_models(app: &App) -> Answered {
+    check_open(app)?;
+    json_of(&ModelList { object: "list".to_owned(), data: app.models().iter().map(|m| wire_model(m)).collect() })
+}
+
+async fn one_model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response<Body> {
+    rendered(check_open(&app).and_then(|()| find_model(&app, &id)).and_then(|m| json_of(&wire_model(&m))))
+}
+
+async fn chat(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Response<Body> {
+    rendered(generate::generate(app, Shape::Chat, headers, body).await)
+}
+
+async fn completions(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Response<Body> {
+    rendered(generate::generate(app, Shape::Completion, headers, body).await)
+}

@@ -1,0 +1,314 @@
+//! One OS thread per model drives its engine: mail in, one step, news out. The thread never waits for a client: each
+//! request's news go to a channel of its own, which holds at most `max_tokens` entries and a few more.
+
+use base::{RequestId, limits};
+use engine::api::{Effect, Event, Finish, Info, Logprobs, Refusal, Request, Stepper};
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+use tokio::sync::mpsc;
+
+use crate::metrics::ModelMetrics;
+
+/// What happened to one choice of a request, and when.
+#[derive(Debug)]
+pub(crate) struct Note {
+    pub(crate) choice: usize,
+    pub(crate) at: Instant,
+    pub(crate) news: News,
+}
+
+#[derive(Debug)]
+pub(crate) enum News {
+    Admitted,
+    Prefilled {
+        n_prompt: usize,
+        n_cached: usize,
+    },
+    Token {
+        token: base::TokenId,
+        logprobs: Option<Box<Logprobs>>,
+    },
+    Finished(Finish),
+    Refused(Refusal),
+    /// The step that served this request failed.
+    Failed,
+}
+
+enum Mail {
+    Submit { request: Box<Request>, choice: usize, to: mpsc::UnboundedSender<Note> },
+    Cancel(RequestId),
+}
+
+#[derive(Default)]
+struct Inbox {
+    mail: Vec<Mail>,
+    is_closed: bool,
+}
+
+/// What the engine's thread and the requests share. The mail is bounded: submissions by `queue_max`, cancellations by
+/// one per live request.
+pub(crate) struct Mailbox {
+    inbox: Mutex<Inbox>,
+    wake: Condvar,
+    /// Sequences that were submitted and have no slot yet.
+    waiting: AtomicUsize,
+    queue_max: usize,
+    is_dead: AtomicBool,
+    pub(crate) metrics: ModelMetrics,
+}
+
+/// Why a request is not even queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoRoom {
+    QueueFull,
+    EngineStopped,
+}
+
+impl Mailbox {
+    fn lock(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waiting for a slot.
+    pub(crate) fn queued(&self) -> usize {
+        self.waiting.load(Relaxed)
+    }
+
+    /// The engine takes requests.
+    pub(crate) fn is_alive(&self) -> bool {
+        !self.is_dead.load(SeqCst)
+    }
+
+    /// Queues all sequences of a request, or none. Their news come tagged with their place in `requests`.
+    pub(crate) fn submit(
+        self: &Arc<Self>,
+        requests: Vec<Request>,
+    ) -> Result<(mpsc::UnboundedReceiver<Note>, Ticket), NoRoom> {
+        let n = requests.len();
+        let reserve = |w: usize| w.checked_add(n).filter(|sum| *sum <= self.queue_max);
+        self.waiting.fetch_update(SeqCst, SeqCst, reserve).map_err(|_| NoRoom::QueueFull)?;
+        let (to, from) = mpsc::unbounded_channel();
+        let open = requests.iter().map(|r| Some(r.id)).collect();
+        {
+            let mut inbox = self.lock();
+            if inbox.is_closed || self.is_dead.load(SeqCst) {
+                self.waiting.fetch_sub(n, SeqCst);
+                return Err(NoRoom::EngineStopped);
+            }
+            inbox.mail.extend(requests.into_iter().enumerate().map(|(choice, request)| Mail::Submit {
+                request: Box::new(request),
+                choice,
+                to: to.clone(),
+            }));
+        }
+        self.wake.notify_one();
+        Ok((from, Ticket { mailbox: Arc::clone(self), open }))
+    }
+
+    fn cancel(&self, ids: impl Iterator<Item = RequestId>) {
+        let mut inbox = self.lock();
+        if !inbox.is_closed {
+            inbox.mail.extend(ids.map(Mail::Cancel));
+        }
+        drop(inbox);
+        self.wake.notify_one();
+    }
+
+    /// Ends the thread after its present step.
+    pub(crate) fn close(&self) {
+        self.lock().is_closed = true;
+        self.wake.notify_all();
+    }
+
+    /// Moves the mail out; waits for some if the engine is idle. False when closed.
+    fn take(&self, is_busy: bool, mail: &mut Vec<Mail>) -> bool {
+        let mut inbox = self.lock();
+        while inbox.mail.is_empty() && !is_busy && !inbox.is_closed {
+            inbox = self.wake.wait(inbox).unwrap_or_else(PoisonError::into_inner);
+        }
+        mail.append(&mut inbox.mail);
+        !inbox.is_closed
+    }
+}
+
+/// Holds a request's place; dropping it cancels what has not ended, wherever it is.
+pub(crate) struct Ticket {
+    mailbox: Arc<Mailbox>,
+    open: Vec<Option<RequestId>>,
+}
+
+impl Ticket {
+    /// This choice has ended by itself.
+    pub(crate) fn ended(&mut self, choice: usize) {
+        if let Some(id) = self.open.get_mut(choice) {
+            *id = None;
+        }
+    }
+
+    /// This choice shall end now.
+    pub(crate) fn cancel(&mut self, choice: usize) {
+        if let Some(id) = self.open.get_mut(choice).and_then(Option::take) {
+            self.mailbox.cancel(std::iter::once(id));
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if self.open.iter().any(Option::is_some) {
+            self.mailbox.cancel(self.open.drain(..).flatten());
+        }
+    }
+}
+
+/// The way to the thread, which ends after `Mailbox::close`.
+pub(crate) struct Runner {
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) info: Info,
+}
+
+/// Starts the thread.
+pub(crate) fn start(name: &str, stepper: Box<dyn Stepper>, queue_max: usize) -> std::io::Result<Runner> {
+    let mailbox = Arc::new(Mailbox {
+        inbox: Mutex::default(),
+        wake: Condvar::new(),
+        waiting: AtomicUsize::new(0),
+        queue_max,
+        is_dead: AtomicBool::new(false),
+        metrics: ModelMetrics::default(),
+    });
+    let info = stepper.info().clone();
+    let for_thread = Arc::clone(&mailbox);
+    let thread_name: String = format!("engine {name}").chars().filter(|c| *c != '\0').take(15).collect();
+    std::thread::Builder::new().name(thread_name).spawn(move || {
+        Driver { stepper, mailbox: for_thread, routes: HashMap::new(), failures: 0 }.run();
+    })?;
+    Ok(Runner { mailbox, info })
+}
+
+/// Where a sequence's news go.
+struct Route {
+    choice: usize,
+    to: mpsc::UnboundedSender<Note>,
+    is_waiting: bool,
+    submitted: Instant,
+    last_token: Option<Instant>,
+}
+
+struct Driver {
+    stepper: Box<dyn Stepper>,
+    mailbox: Arc<Mailbox>,
+    routes: HashMap<RequestId, Route>,
+    failures: usize,
+}
+
+impl Driver {
+    fn run(mut self) {
+        let (mut mail, mut events, mut effects) = (Vec::new(), Vec::new(), Vec::new());
+        let mut is_busy = false;
+        while self.mailbox.take(is_busy, &mut mail) {
+            self.open(&mut mail, &mut events);
+            let step = catch_unwind(AssertUnwindSafe(|| self.stepper.step(&mut events, &mut effects)));
+            let now = Instant::now();
+            for effect in effects.drain(..) {
+                self.tell(effect, now);
+            }
+            is_busy = match step {
+                Ok(is_busy) => {
+                    self.failures = 0;
+                    self.show_load();
+                    is_busy
+                }
+                Err(_) => {
+                    events.clear();
+                    if !self.recover(now) {
+                        break;
+                    }
+                    false
+                }
+            };
+        }
+        // Nobody may wait for an engine that has gone.
+        self.mailbox.is_dead.store(true, SeqCst);
+        self.mailbox.take(true, &mut mail);
+        self.open(&mut mail, &mut events);
+        self.fail_all(Instant::now());
+    }
+
+    fn open(&mut self, mail: &mut Vec<Mail>, events: &mut Vec<Event>) {
+        for piece in mail.drain(..) {
+            match piece {
+                Mail::Submit { request, choice, to } => {
+                    let submitted = Instant::now();
+                    let route = Route { choice, to, is_waiting: true, submitted, last_token: None };
+                    self.routes.insert(request.id, route);
+                    events.push(Event::Submit(request));
+                }
+                Mail::Cancel(id) => events.push(Event::Cancel(id)),
+            }
+        }
+    }
+
+    /// A failed step costs the requests that were in the engine; true if it can go on.
+    fn recover(&mut self, now: Instant) -> bool {
+        self.mailbox.metrics.step_failures.fetch_add(1, Relaxed);
+        self.failures += 1;
+        self.fail_all(now);
+        let reset = catch_unwind(AssertUnwindSafe(|| self.stepper.reset()));
+        reset.is_ok() && self.failures < limits::STEP_FAILURES_MAX
+    }
+
+    fn fail_all(&mut self, at: Instant) {
+        for (_, route) in self.routes.drain() {
+            if route.is_waiting {
+                self.mailbox.waiting.fetch_sub(1, SeqCst);
+            }
+            let _ = route.to.send(Note { choice: route.choice, at, news: News::Failed });
+        }
+    }
+
+    fn show_load(&self) {
+        let (load, metrics) = (self.stepper.load(), &self.mailbox.metrics);
+        metrics.running.store(load.running, Relaxed);
+        metrics.pages_used.store(load.pages_used, Relaxed);
+        metrics.pages_total.store(load.pages_total, Relaxed);
+    }
+
+    fn tell(&mut self, effect: Effect, at: Instant) {
+        let metrics = &self.mailbox.metrics;
+        let (id, news, is_last) = match effect {
+            Effect::Admitted { id } => (id, News::Admitted, false),
+            Effect::Prefilled { id, n_prompt, n_cached } => {
+                metrics.prompt_tokens.fetch_add(n_prompt as u64, Relaxed);
+                metrics.cached_tokens.fetch_add(n_cached as u64, Relaxed);
+                (id, News::Prefilled { n_prompt, n_cached }, false)
+            }
+            Effect::Token { id, token, logprobs } => (id, News::Token { token, logprobs }, false),
+            Effect::Finished { id, reason } => {
+                if reason == Finish::Cancelled {
+                    metrics.cancelled.fetch_add(1, Relaxed);
+                }
+                (id, News::Finished(reason), true)
+            }
+            Effect::Refused { id, why } => (id, News::Refused(why), true),
+        };
+        let Some(route) = self.routes.get_mut(&id) else { return };
+        if std::mem::take(&mut route.is_waiting) {
+            self.mailbox.waiting.fetch_sub(1, SeqCst);
+        }
+        if matches!(news, News::Token { .. }) {
+            metrics.generated_tokens.fetch_add(1, Relaxed);
+            match route.last_token.replace(at) {
+                Some(last) => metrics.itl.observe(at.duration_since(last)),
+                None => metrics.ttft.observe(at.duration_since(route.submitted)),
+            }
+        }
+        let _ = route.to.send(Note { choice: route.choice, at, news }); // nobody listens: its Cancel is on the way
+        if is_last {
+            self.routes.remove(&id);
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Start and end: a thread with the reactor, signals, drain.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crate::app::{App, Phase, Served};
+use crate::config::{Config, ServeError};
+use crate::gate::Gate;
+use crate::{net, routes};
+
+/// A server that runs. Dropping it stops it at once.
+pub struct Running {
+    addr: SocketAddr,
+    app: Arc<App>,
+    thread: Option<JoinHandle<bool>>,
+}
+
+/// Binds and answers: `/health` is good, `/ready` says loading until `Running::add_models`.
+///
+/// # Errors
+/// An address that others can reach or that is taken; no thread.
+pub fn start(config: Config) -> Result<Running, ServeError> {
+    config.check()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("http")
+        .worker_threads(2)
+        .max_blocking_threads(config.limits.text_jobs.max(1) + 4)
+        .enable_all()
+        .build()?;
+    let bind = config.bind;
+    let entered = runtime.enter();
+    let listener =
+        net::listen(bind, config.limits.send_buffer_bytes).map_err(|source| ServeError::Bind { addr: bind, source })?;
+    let signals = if config.catch_signals { Some(Signals::new()?) } else { None };
+    drop(entered);
+    let addr = listener.local_addr()?;
+    let gate = Gate::new(addr, &config.hosts, &config.origins);
+    let app = Arc::new(App::new(config, gate));
+    let (shared, router) = (Arc::clone(&app), routes::router(Arc::clone(&app)));
+    let thread = std::thread::Builder::new().name("http main".to_owned()).spawn(move || {
+        let is_clean = runtime.block_on(async {
+            if let Some(signals) = signals {
+                tokio::spawn(signals.drive(Arc::clone(&shared)));
+            }
+            net::serve(Arc::clone(&shared), listener, router).await
+        });
+        shared.advance(Phase::Stopped);
+        runtime.shutdown_background();
+        is_clean
+    })?;
+    Ok(Running { addr, app, thread: Some(thread) })
+}
+
+/// Serves these models until a signal ends it; true if every request ended by itself.
+///
+/// # Errors
+/// See `start` and `Running::add_models`.
+pub fn serve(config: Config, models: Vec<Served>) -> Result<bool, ServeError> {
+    let running = start(config)?;
+    running.add_models(models)?;
+    running.join()
+}
+
+impl Running {
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Starts the engines' threads; from now on `/ready` is good.
+    ///
+    /// # Errors
+    /// No models, a name twice, a second call, no thread.
+    pub fn add_models(&self, models: Vec<Served>) -> Result<(), ServeError> {
+        self.app.add_models(models)
+    }
+
+    /// What a first SIGTERM does: no new requests, running ones may end.
+    pub fn drain(&self) {
+        self.app.advance(Phase::Draining);
+    }
+
+    /// What a second SIGTERM does.
+    pub fn stop(&self) {
+        self.app.advance(Phase::Stopped);
+    }
+
+    /// Waits for the end; true if every request ended by itself.
+    ///
+    /// # Errors
+    /// `Panicked`.
+    pub fn join(mut self) -> Result<bool, ServeError> {
+        self.thread.take().map_or(Ok(false), JoinHandle::join).map_err(|_| ServeError::Panicked)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
+        for model in self.app.models() {
+            model.runner.mailbox.close();
+        }
+    }
+}
+
+/// SIGTERM and SIGINT; elsewhere Ctrl-C.
+struct Signals {
+    #[cfg(unix)]
+    term: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    int: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    #[cfg(unix)]
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+    }
+
+    #[cfg(not(unix))]
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {})
+    }
+
+    /// The first drains, the second stops.
+    async fn drive(mut self, app: Arc<App>) {
+        self.next().await;
+        app.advance(Phase::Draining);
+        self.next().await;
+        app.advance(Phase::Stopped);
+    }
+
+    #[cfg(unix)]
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) {
+        let _ = tokio::signal::ctrl_c().await;
+    }
+}

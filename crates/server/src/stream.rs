@@ -1,0 +1,256 @@
+//! Answers on their way out: as server-sent events, pulled by the connection as fast as its client reads, or whole.
+//! All tokens that are ready leave in one write; a token costs no allocation but its text.
+
+use axum::body::Bytes;
+use http_body::Frame;
+use protocol::ApiError;
+use protocol::chat::{ChatChoice, ChatCompletion, ReplyMessage};
+use protocol::chunks::{self, Chunks, Shape};
+use protocol::completion::{Completion, CompletionChoice, CompletionLogprobs};
+use std::convert::Infallible;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::answer::{Answer, Piece, Scored};
+use crate::app::{App, Phase};
+use crate::generate::{engine_stopped, shutting_down};
+use crate::runner::Note;
+
+/// A frame is sent when it has grown to this many bytes, even if more is ready.
+const FRAME_BYTES: usize = 16 * 1024;
+
+/// The body of a streamed answer. Dropping it (the client has gone) cancels the request.
+pub(crate) struct SseBody {
+    app: Arc<App>,
+    answer: Answer,
+    notes: UnboundedReceiver<Note>,
+    chunks: Chunks,
+    shape: Shape,
+    include_usage: bool,
+    offsets: Vec<u64>,
+    out: Vec<u8>,
+    is_ended: bool,
+    heartbeat: Duration,
+    ping: Pin<Box<Sleep>>,
+    cut: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl SseBody {
+    pub(crate) fn new(
+        app: &Arc<App>,
+        answer: Answer,
+        notes: UnboundedReceiver<Note>,
+        chunks: Chunks,
+        shape: Shape,
+        include_usage: bool,
+    ) -> Self {
+        let heartbeat = app.config.limits.heartbeat;
+        let mut out = Vec::with_capacity(1024);
+        for index in 0..answer.len() {
+            chunks.begin(&mut out, index as u32);
+        }
+        Self {
+            app: Arc::clone(app),
+            offsets: vec![0; answer.len()],
+            answer,
+            notes,
+            chunks,
+            shape,
+            include_usage,
+            out,
+            is_ended: false,
+            heartbeat,
+            ping: Box::pin(sleep(heartbeat)),
+            cut: Box::pin(until_cut(app)),
+        }
+    }
+
+    /// Fills `out`; ready when there is something to send or nothing will come.
+    fn fill(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while !self.is_ended && self.out.len() < FRAME_BYTES {
+            match self.notes.poll_recv(cx) {
+                Poll::Ready(Some(note)) => match self.answer.take(note) {
+                    Ok(Some(piece)) => self.write(&piece),
+                    Ok(None) => {}
+                    Err(e) => self.fail(&e),
+                },
+                Poll::Ready(None) => self.fail(&engine_stopped()),
+                Poll::Pending => break,
+            }
+        }
+        if !self.out.is_empty() || self.is_ended {
+            return Poll::Ready(());
+        }
+        if self.cut.as_mut().poll(cx).is_ready() {
+            self.fail(&shutting_down());
+            return Poll::Ready(());
+        }
+        ready!(self.ping.as_mut().poll(cx));
+        self.out.extend_from_slice(chunks::PING);
+        Poll::Ready(())
+    }
+
+    fn write(&mut self, piece: &Piece) {
+        let (index, out) = (piece.choice as u32, &mut self.out);
+        if !piece.text.is_empty() || !piece.logprobs.is_empty() {
+            match self.shape {
+                Shape::Chat => {
+                    let logprobs = some(&piece.logprobs).map(|l| self.answer.chat_logprobs(l));
+                    self.chunks.text(out, index, &piece.text, logprobs.as_ref());
+                }
+                Shape::Completion => {
+                    let offset = &mut self.offsets[piece.choice];
+                    let logprobs = some(&piece.logprobs).map(|l| self.answer.completion_logprobs(l, offset));
+                    self.chunks.text(out, index, &piece.text, logprobs.as_ref());
+                }
+            }
+        }
+        let Some(reason) = piece.finish else { return };
+        self.is_ended = self.answer.is_done();
+        let timings = self.is_ended.then(|| self.answer.timings());
+        self.chunks.finish(out, index, reason, timings.as_ref().filter(|_| !self.include_usage));
+        if let Some(timings) = timings {
+            if self.include_usage {
+                self.chunks.usage(out, &self.answer.usage(), &timings);
+            }
+            out.extend_from_slice(chunks::DONE);
+        }
+    }
+
+    fn fail(&mut self, error: &ApiError) {
+        chunks::error_event(&mut self.out, error);
+        self.out.extend_from_slice(chunks::DONE);
+        self.is_ended = true;
+    }
+}
+
+fn some<T>(list: &[T]) -> Option<&[T]> {
+    (!list.is_empty()).then_some(list)
+}
+
+async fn until_cut_of(mut phase: tokio::sync::watch::Receiver<Phase>) {
+    let _ = phase.wait_for(|p| *p >= Phase::Cut).await;
+}
+
+/// Ends when running answers shall end.
+fn until_cut(app: &App) -> impl Future<Output = ()> + Send + 'static {
+    until_cut_of(app.phase.subscribe())
+}
+
+impl http_body::Body for SseBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = self.get_mut();
+        match catch_unwind(AssertUnwindSafe(|| this.fill(cx))) {
+            Ok(filled) => ready!(filled),
+            Err(_) => {
+                this.app.metrics.panics.fetch_add(1, Relaxed);
+                this.out.clear();
+                this.fail(&ApiError::internal("Writing the answer failed by a bug in the server. Please report it."));
+            }
+        }
+        if this.out.is_empty() {
+            return Poll::Ready(None);
+        }
+        this.ping.as_mut().reset(Instant::now() + this.heartbeat);
+        let frame = Bytes::copy_from_slice(&this.out);
+        this.out.clear();
+        Poll::Ready(Some(Ok(Frame::data(frame))))
+    }
+}
+
+/// Where a whole answer comes from.
+pub(crate) struct Whole {
+    pub(crate) id: String,
+    pub(crate) created: u64,
+    pub(crate) model: String,
+    pub(crate) fingerprint: String,
+    pub(crate) shape: Shape,
+}
+
+#[derive(Default)]
+struct Collected {
+    text: String,
+    logprobs: Vec<Scored>,
+    finish: Option<protocol::FinishReason>,
+}
+
+impl Whole {
+    /// Waits for the whole answer; its JSON.
+    ///
+    /// # Errors
+    /// The request failed, or the server is going down.
+    pub(crate) async fn collect(
+        self,
+        app: &App,
+        mut answer: Answer,
+        mut notes: UnboundedReceiver<Note>,
+    ) -> Result<Vec<u8>, ApiError> {
+        let mut choices: Vec<Collected> = std::iter::repeat_with(Collected::default).take(answer.len()).collect();
+        let cut = until_cut(app);
+        tokio::pin!(cut);
+        while !answer.is_done() {
+            let note = tokio::select! {
+                note = notes.recv() => note.ok_or_else(engine_stopped)?,
+                () = &mut cut => return Err(shutting_down()),
+            };
+            let Some(piece) = answer.take(note)? else { continue };
+            let choice = &mut choices[piece.choice];
+            choice.text.push_str(&piece.text);
+            choice.logprobs.extend(piece.logprobs);
+            choice.finish = piece.finish;
+        }
+        self.render(&answer, choices)
+    }
+
+    fn render(self, answer: &Answer, choices: Vec<Collected>) -> Result<Vec<u8>, ApiError> {
+        let Self { id, created, model, fingerprint, shape } = self;
+        let (usage, timings) = (Some(answer.usage()), Some(answer.timings()));
+        let system_fingerprint = Some(fingerprint);
+        let numbered = (0u32..).zip(choices);
+        let json = match shape {
+            Shape::Chat => serde_json::to_vec(&ChatCompletion {
+                id,
+                object: "chat.completion".to_owned(),
+                created,
+                model,
+                system_fingerprint,
+                choices: numbered
+                    .map(|(index, c)| ChatChoice {
+                        index,
+                        message: ReplyMessage { role: "assistant".to_owned(), content: Some(c.text), refusal: None },
+                        logprobs: some(&c.logprobs).map(|l| answer.chat_logprobs(l)),
+                        finish_reason: c.finish,
+                    })
+                    .collect(),
+                usage,
+                timings,
+            }),
+            Shape::Completion => serde_json::to_vec(&Completion {
+                id,
+                object: "text_completion".to_owned(),
+                created,
+                model,
+                system_fingerprint,
+                choices: numbered.map(|(index, c)| completion_choice(answer, index, c)).collect(),
+                usage,
+                timings,
+            }),
+        };
+        json.map_err(|e| ApiError::internal(format!("The answer cannot be written: {e}.")))
+    }
+}
+
+fn completion_choice(answer: &Answer, index: u32, c: Collected) -> CompletionChoice {
+    let logprobs: Option<CompletionLogprobs> = some(&c.logprobs).map(|l| answer.completion_logprobs(l, &mut 0));
+    CompletionChoice { index, text: c.text, logprobs, finish_reason: c.finish }
+}

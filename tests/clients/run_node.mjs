@@ -1,0 +1,286 @@
+// Conformance of a running server as the Node OpenAI SDK sees it.
+//
+//     node run_node.mjs --base-url http://127.0.0.1:PORT/v1 [--model NAME] [--only PART]
+//
+// The same lines and the same rules as run_python.py; fewer checks, chosen for what differs between the two SDKs
+// (stream parsing, aborts, error classes).
+
+import { parseArgs } from "node:util";
+import OpenAI from "openai";
+
+const PROMPT = "# A short Python module about a spaceship's crew.\n\nclass CrewMember:\n    def __init__(self, name";
+const OPEN_ENDED = "Here is a completely random list of unusual words:";
+const CHAT = [
+  { role: "system", content: "You answer in one sentence." },
+  { role: "user", content: "What does a compiler do?" },
+];
+
+const { values: args } = parseArgs({
+  options: { "base-url": { type: "string" }, model: { type: "string" }, only: { type: "string", default: "" } },
+});
+if (!args["base-url"]) {
+  console.error("usage: node run_node.mjs --base-url http://127.0.0.1:PORT/v1 [--model NAME] [--only PART]");
+  process.exit(2);
+}
+const client = new OpenAI({ baseURL: args["base-url"], apiKey: "none", maxRetries: 0, timeout: 30_000 });
+let model = args.model;
+
+const chat = (more = {}, options) =>
+  client.chat.completions.create({ model, messages: CHAT, temperature: 0, max_tokens: 12, ...more }, options);
+const complete = (more = {}, options) =>
+  client.completions.create({ model, prompt: PROMPT, temperature: 0, max_tokens: 12, ...more }, options);
+
+function want(condition, why) {
+  if (!condition) throw new Error(why);
+}
+
+function same(got, expected, what) {
+  const [g, e] = [JSON.stringify(got), JSON.stringify(expected)];
+  want(g === e, `${what}: got ${g}, expected ${e}`);
+}
+
+/** Reads a stream to its end: texts, finish reasons, usage, log-probability entries, by choice. */
+async function drain(stream) {
+  const out = { texts: {}, reasons: {}, usage: null, logprobs: {} };
+  for await (const chunk of stream) {
+    want(out.usage === null, "a chunk after the usage chunk");
+    out.usage = chunk.usage ?? null;
+    for (const c of chunk.choices) {
+      want(!(c.index in out.reasons), "text after finish_reason");
+      out.texts[c.index] = (out.texts[c.index] ?? "") + (c.delta?.content ?? c.text ?? "");
+      if (c.logprobs?.content) (out.logprobs[c.index] ??= []).push(...c.logprobs.content);
+      if (c.finish_reason) out.reasons[c.index] = c.finish_reason;
+    }
+  }
+  return out;
+}
+
+function counts(usage) {
+  want(usage, "no usage");
+  same(usage.total_tokens, usage.prompt_tokens + usage.completion_tokens, "total_tokens");
+  return [usage.prompt_tokens, usage.completion_tokens];
+}
+
+/** Awaits a call that must be refused and returns the error. */
+async function refused(kind, status, promise) {
+  try {
+    await promise;
+  } catch (e) {
+    want(e instanceof kind, `raised ${e.constructor.name} (${e.message}), expected ${kind.name}`);
+    same(e.status, status, "status");
+    same(e.type, "invalid_request_error", "type");
+    return e;
+  }
+  throw new Error("was accepted");
+}
+
+async function answersPromptly(after) {
+  const started = performance.now();
+  await complete({ max_tokens: 2 });
+  const took = (performance.now() - started) / 1000;
+  want(took < 3, `${after}: the next request took ${took.toFixed(1)} s`);
+}
+
+const CHECKS = {
+  async models_list() {
+    const ids = [];
+    for await (const m of client.models.list()) {
+      want(m.id && m.object === "model" && Number.isInteger(m.created) && m.owned_by, `incomplete: ${JSON.stringify(m)}`);
+      ids.push(m.id);
+    }
+    want(ids.includes(model), `${model} is not among ${ids}`);
+  },
+
+  async chat_answers() {
+    const r = await chat();
+    same([r.object, r.choices.length, r.choices[0].message.role], ["chat.completion", 1, "assistant"], "shape");
+    want(r.choices[0].message.content.trim(), "no text");
+    want(["stop", "length"].includes(r.choices[0].finish_reason), `finish_reason ${r.choices[0].finish_reason}`);
+    counts(r.usage);
+  },
+
+  async chat_stream_equals_chat() {
+    const whole = await chat();
+    const s = await drain(await chat({ stream: true, stream_options: { include_usage: true } }));
+    same(s.texts, { 0: whole.choices[0].message.content }, "text");
+    same(s.reasons, { 0: whole.choices[0].finish_reason }, "finish_reason");
+    same(counts(s.usage), counts(whole.usage), "usage");
+  },
+
+  async chat_stream_without_usage_has_none() {
+    same((await drain(await chat({ stream: true, max_tokens: 4 }))).usage, null, "usage");
+  },
+
+  async chat_stream_helper() {
+    const whole = await chat();
+    const runner = client.chat.completions.stream({ model, messages: CHAT, temperature: 0, max_tokens: 12 });
+    let seen = "";
+    runner.on("content", (delta) => (seen += delta));
+    const final = await runner.finalChatCompletion();
+    same(seen, whole.choices[0].message.content, "text of the events");
+    same(final.choices[0].message.content, whole.choices[0].message.content, "final text");
+  },
+
+  async content_type_of_stream() {
+    const { response, data } = await chat({ stream: true, max_tokens: 2 }).withResponse();
+    want(response.headers.get("content-type")?.startsWith("text/event-stream"), response.headers.get("content-type"));
+    await drain(data);
+  },
+
+  async seed_reproduces() {
+    const drawn = async (seed) =>
+      (await complete({ prompt: OPEN_ENDED, temperature: 0.8, seed, max_tokens: 16 })).choices[0].text;
+    const first = await drawn(7);
+    same(await drawn(7), first, "the same seed");
+    const others = [await drawn(8), await drawn(9), await drawn(10)];
+    want(new Set([first, ...others]).size > 1, `four seeds gave one text: ${first}`);
+  },
+
+  async stop_string_never_leaks() {
+    const text = (await complete({ max_tokens: 20 })).choices[0].text;
+    for (const width of [1, 3, 6]) {
+      const stop = text.slice(Math.floor(text.length / 2)).slice(0, width);
+      const expected = [text.slice(0, text.indexOf(stop)), "stop"];
+      const c = (await complete({ max_tokens: 20, stop })).choices[0];
+      same([c.text, c.finish_reason], expected, `stop=${JSON.stringify(stop)}`);
+      const s = await drain(await complete({ max_tokens: 20, stop: [stop], stream: true }));
+      same([s.texts[0] ?? "", s.reasons[0]], expected, `streamed, stop=${JSON.stringify(stop)}`);
+    }
+  },
+
+  async max_tokens_is_exact() {
+    for (const n of [1, 5]) {
+      const r = await complete({ max_tokens: n });
+      same([r.choices[0].finish_reason, r.usage.completion_tokens], ["length", n], `max_tokens=${n}`);
+    }
+  },
+
+  async chat_logprobs() {
+    const request = { logprobs: true, top_logprobs: 5, max_tokens: 6 };
+    const r = await chat(request);
+    const s = await drain(await chat({ ...request, stream: true }));
+    for (const [entries, text] of [
+      [r.choices[0].logprobs.content, r.choices[0].message.content],
+      [s.logprobs[0], s.texts[0]],
+    ]) {
+      same(entries.length, r.usage.completion_tokens, "entries");
+      same(new TextDecoder().decode(Uint8Array.from(entries.flatMap((e) => e.bytes))), text, "bytes of the tokens");
+      for (const e of entries) {
+        const top = e.top_logprobs.map((t) => t.logprob);
+        same(top.length, 5, "top_logprobs");
+        same(top, top.toSorted((a, b) => b - a), "order of top_logprobs");
+        want(top.reduce((sum, x) => sum + Math.exp(x), 0) <= 1.0005, `probabilities sum above 1: ${top}`);
+        same([e.token, e.logprob], [e.top_logprobs[0].token, top[0]], "greedy choice and the likeliest");
+      }
+    }
+  },
+
+  async n_choices() {
+    const request = { temperature: 0.9, seed: 5, max_tokens: 8, n: 2 };
+    const whole = await chat(request);
+    same(whole.choices.map((c) => c.index), [0, 1], "indices");
+    const s = await drain(await chat({ ...request, stream: true, stream_options: { include_usage: true } }));
+    same([s.texts[0], s.texts[1]], whole.choices.map((c) => c.message.content), "texts");
+    same(counts(s.usage), counts(whole.usage), "usage");
+  },
+
+  async completion_stream_equals_completion() {
+    const whole = await complete();
+    want(!whole.choices[0].text.includes(PROMPT), "the prompt was echoed");
+    const s = await drain(await complete({ stream: true, stream_options: { include_usage: true } }));
+    same(s.texts, { 0: whole.choices[0].text }, "text");
+    same(counts(s.usage), counts(whole.usage), "usage");
+  },
+
+  async completion_with_suffix() {
+    const prompt = "def add(a, b):\n    return ";
+    try {
+      const r = await complete({ prompt, suffix: "\n\nprint(add(1, 2))\n", max_tokens: 16 });
+      const plain = await complete({ prompt, max_tokens: 1 });
+      want(r.choices[0].text.includes("a") && r.choices[0].text.includes("b"), `filled in ${r.choices[0].text}`);
+      want(!r.choices[0].text.includes("<|"), `special token in ${r.choices[0].text}`);
+      want(r.usage.prompt_tokens > plain.usage.prompt_tokens + 3, "the suffix was dropped");
+    } catch (e) {
+      if (!(e instanceof OpenAI.BadRequestError)) throw e;
+      same(e.param, "suffix", "a model without fill-in-the-middle names the field");
+    }
+  },
+
+  async unknown_model() {
+    for (const call of [chat, complete]) {
+      const e = await refused(OpenAI.NotFoundError, 404, call({ model: "no-such-model-7b" }));
+      want(e.message.includes("no-such-model-7b"), `the message does not name the model: ${e.message}`);
+      same(e.code, "model_not_found", "code");
+    }
+  },
+
+  async unknown_model_streamed() {
+    await refused(OpenAI.NotFoundError, 404, chat({ model: "no-such-model-7b", stream: true }));
+  },
+
+  async bad_fields_are_named() {
+    const cases = [
+      ["temperature", chat, { temperature: 3 }],
+      ["top_p", complete, { top_p: -1 }],
+      ["messages", chat, { messages: [] }],
+      ["max_tokens", chat, { max_tokens: "ten" }],
+      ["top_logprobs", chat, { logprobs: true, top_logprobs: 21 }],
+    ];
+    for (const [param, call, more] of cases) {
+      const e = await refused(OpenAI.BadRequestError, 400, call(more)).catch((f) => {
+        throw new Error(`${param} in ${JSON.stringify(more)}: ${f.message}`);
+      });
+      same(e.param, param, `param for ${JSON.stringify(more)}`);
+    }
+  },
+
+  async context_overflow() {
+    const listed = (await client.models.list()).data.find((m) => m.id === model);
+    const nCtx = listed?.max_model_len ?? 32768;
+    for (const prompt of ["word ".repeat(nCtx * 4), " a".repeat(nCtx + 8)]) {
+      const e = await refused(OpenAI.BadRequestError, 400, complete({ prompt }));
+      same(e.code, "context_length_exceeded", "code");
+    }
+    await chat({ max_tokens: 1 });
+  },
+
+  async disconnect_in_stream() {
+    for (let seed = 0; seed < 3; seed++) {
+      const stream = await complete({ prompt: OPEN_ENDED, max_tokens: 600, temperature: 1, seed, stream: true });
+      for await (const _ of stream) break; // leaving the loop aborts the request
+    }
+    await answersPromptly("after three streams were left");
+  },
+
+  async disconnect_by_abort() {
+    const aborter = new AbortController();
+    const pending = complete({ prompt: OPEN_ENDED, max_tokens: 600, temperature: 1, seed: 1 }, { signal: aborter.signal });
+    setTimeout(() => aborter.abort(), 300);
+    await pending.then(
+      () => {},
+      (e) => want(e instanceof OpenAI.APIUserAbortError, `raised ${e.constructor.name}: ${e.message}`),
+    );
+    await answersPromptly("after a request was aborted");
+  },
+};
+
+let [passed, failed] = [0, 0];
+try {
+  model ??= (await client.models.list()).data[0].id;
+} catch (e) {
+  console.log(`FAIL connect ${e.message}\n0 passed, 1 failed`);
+  process.exit(1);
+}
+for (const [name, run] of Object.entries(CHECKS)) {
+  if (!name.includes(args.only)) continue;
+  try {
+    await run();
+    console.log(`ok ${name}`);
+    passed++;
+  } catch (e) {
+    console.log(`FAIL ${name} ${e.message.replace(/\s+/g, " ")}`);
+    failed++;
+  }
+}
+console.log(`${passed} passed, ${failed} failed`);
+process.exit(failed ? 1 : 0);

@@ -1,0 +1,531 @@
+#!/usr/bin/env python3
+"""Conformance of a running server as the Python OpenAI SDK sees it.
+
+    python run_python.py --base-url http://127.0.0.1:PORT/v1 [--model NAME] [--only PART]
+
+One line per check, `ok NAME` or `FAIL NAME why`; then `N passed, N failed`. Exit 1 if any failed.
+Every check works with any model that can write text: expected texts are taken from the server's own greedy answers.
+"""
+
+import argparse
+import concurrent.futures
+import math
+import sys
+import time
+import traceback
+
+import openai
+
+PROMPT = "# A short Python module about a spaceship's crew.\n\nclass CrewMember:\n    def __init__(self, name"
+OPEN_ENDED = "Here is a completely random list of unusual words:"
+CHAT = [
+    {"role": "system", "content": "You answer in one sentence."},
+    {"role": "user", "content": "What does a compiler do?"},
+]
+CHECKS = []
+
+
+class Failed(Exception):
+    """A check found something wrong."""
+
+
+def check(f):
+    CHECKS.append(f)
+    return f
+
+
+def want(condition, why):
+    if not condition:
+        raise Failed(why)
+
+
+def same(got, expected, what):
+    want(got == expected, f"{what}: got {got!r}, expected {expected!r}")
+
+
+class Server:
+    """The client, the model's name, and shorthands that keep the checks short."""
+
+    def __init__(self, base_url, model):
+        self.client = openai.OpenAI(base_url=base_url, api_key="none", max_retries=0, timeout=30)
+        self.model = model or self.client.models.list().data[0].id
+
+    def chat(self, **more):
+        args = {"model": self.model, "messages": CHAT, "temperature": 0, "max_tokens": 12, **more}
+        return self.client.chat.completions.create(**args)
+
+    def complete(self, **more):
+        args = {"model": self.model, "prompt": PROMPT, "temperature": 0, "max_tokens": 12, **more}
+        return self.client.completions.create(**args)
+
+    def refused(self, kind, status, call, **more):
+        """Runs a call that must be refused; returns the error after checking its class, status and message."""
+        try:
+            call(**more)
+        except openai.APIStatusError as e:
+            want(isinstance(e, kind), f"raised {type(e).__name__} ({e.status_code}: {e}), expected {kind.__name__}")
+            same(e.status_code, status, "status")
+            want(isinstance(e.body, dict) and e.body.get("message"), f"no message in the body {e.body!r}")
+            same(e.body.get("type"), "invalid_request_error", "type")
+            return e
+        raise Failed("was accepted")
+
+
+def streamed_chat(stream):
+    """Texts by choice, finish reasons by choice, usage, log-probability entries by choice."""
+    texts, reasons, usage, logprobs, ids = {}, {}, None, {}, set()
+    for chunk in stream:
+        same(chunk.object, "chat.completion.chunk", "object")
+        want(usage is None, "a chunk after the usage chunk")
+        ids.add(chunk.id)
+        if not chunk.choices:
+            want(chunk.usage is not None, "a chunk with neither choices nor usage")
+        usage = chunk.usage or usage
+        for c in chunk.choices:
+            want(c.index not in reasons, "text after finish_reason")
+            if c.index not in texts:
+                same(c.delta.role, "assistant", "role in the first chunk")
+            texts[c.index] = texts.get(c.index, "") + (c.delta.content or "")
+            if c.logprobs and c.logprobs.content:
+                logprobs.setdefault(c.index, []).extend(c.logprobs.content)
+            if c.finish_reason:
+                reasons[c.index] = c.finish_reason
+    same(len(ids), 1, "number of ids in one stream")
+    same(sorted(reasons), sorted(texts), "choices that ended")
+    return texts, reasons, usage, logprobs
+
+
+def streamed_text(stream):
+    """The same for completions: (texts, reasons, usage)."""
+    texts, reasons, usage = {}, {}, None
+    for chunk in stream:
+        same(chunk.object, "text_completion", "object")
+        usage = chunk.usage or usage
+        for c in chunk.choices:
+            want(c.index not in reasons, "text after finish_reason")
+            texts[c.index] = texts.get(c.index, "") + c.text
+            if c.finish_reason:
+                reasons[c.index] = c.finish_reason
+    return texts, reasons, usage
+
+
+def counts(usage):
+    want(usage is not None, "no usage")
+    same(usage.total_tokens, usage.prompt_tokens + usage.completion_tokens, "total_tokens")
+    return usage.prompt_tokens, usage.completion_tokens
+
+
+# ---- models ----------------------------------------------------------------------------------------------------------
+
+
+@check
+def models_list(s):
+    models = s.client.models.list()
+    want(models.data, "no models")
+    for m in models.data:
+        want(m.id and m.object == "model" and isinstance(m.created, int) and m.owned_by, f"incomplete: {m!r}")
+    want(s.model in [m.id for m in models.data], f"{s.model!r} is not among {[m.id for m in models.data]}")
+
+
+@check
+def model_default_is_the_first(s):
+    same(s.chat(model="default").choices[0].message.content, s.chat().choices[0].message.content, "text")
+
+
+# ---- chat ------------------------------------------------------------------------------------------------------------
+
+
+@check
+def chat_answers(s):
+    r = s.chat()
+    same(r.object, "chat.completion", "object")
+    want(r.id and r.created > 1_600_000_000 and r.model, f"incomplete: {r!r}")
+    same(len(r.choices), 1, "choices")
+    c = r.choices[0]
+    same((c.index, c.message.role), (0, "assistant"), "index and role")
+    want(c.message.content.strip(), "no text")
+    want(c.finish_reason in ("stop", "length"), f"finish_reason {c.finish_reason!r}")
+    want(c.logprobs is None, "logprobs although not asked for")
+    prompt, completion = counts(r.usage)
+    want(prompt > 5 and 1 <= completion <= 12, f"usage {prompt}, {completion}")
+
+
+@check
+def chat_stream_equals_chat(s):
+    whole = s.chat()
+    texts, reasons, usage, _ = streamed_chat(s.chat(stream=True, stream_options={"include_usage": True}))
+    same(texts, {0: whole.choices[0].message.content}, "text")
+    same(reasons, {0: whole.choices[0].finish_reason}, "finish_reason")
+    same(counts(usage), counts(whole.usage), "usage")
+
+
+@check
+def chat_stream_without_usage_has_none(s):
+    *_, usage, _ = streamed_chat(s.chat(stream=True, max_tokens=4))
+    same(usage, None, "usage")
+
+
+@check
+def chat_stream_arrives_in_pieces(s):
+    times = [time.monotonic() for c in s.chat(stream=True, max_tokens=12) if c.choices and c.choices[0].delta.content]
+    want(len(times) >= 3, f"only {len(times)} chunks with text")
+
+
+@check
+def chat_content_parts(s):
+    parts = [CHAT[0], {"role": "user", "content": [{"type": "text", "text": CHAT[1]["content"]}]}]
+    a, b = s.chat(max_tokens=4), s.chat(max_tokens=4, messages=parts)
+    same(b.usage.prompt_tokens, a.usage.prompt_tokens, "prompt_tokens")
+    same(b.choices[0].message.content, a.choices[0].message.content, "text")
+
+
+@check
+def chat_has_turns(s):
+    turns = [*CHAT, {"role": "assistant", "content": "It translates."}, {"role": "user", "content": "Into what?"}]
+    want(s.chat(messages=turns, max_tokens=4).usage.prompt_tokens > s.chat(max_tokens=4).usage.prompt_tokens, "turns were dropped")
+
+
+@check
+def chat_accepts_what_clients_send(s):
+    s.chat(max_tokens=2, user="someone", top_p=0.9, presence_penalty=0.1, frequency_penalty=0.1, metadata={"a": "b"}, store=False)
+
+
+@check
+def chat_whole_characters(s):
+    asked = [{"role": "user", "content": "Repeat exactly: 🦀 漢字 naïve 👩‍💻"}]
+    for chunk in s.chat(messages=asked, max_tokens=20, stream=True):
+        for c in chunk.choices:
+            want("\ufffd" not in (c.delta.content or ""), f"half a character: {c.delta.content!r}")
+
+
+@check
+def chat_ends_by_itself(s):
+    for asked in ("Reply with the single word: yes", "Say hi.", "What is 1+1? Answer with one digit."):
+        r = s.chat(messages=[{"role": "user", "content": asked}], max_tokens=40)
+        if r.choices[0].finish_reason == "stop":
+            want("<|" not in r.choices[0].message.content, f"special token in {r.choices[0].message.content!r}")
+            want(r.usage.completion_tokens < 40, "stop, but all tokens used")
+            return
+    raise Failed("none of three short answers ended with finish_reason stop within 40 tokens")
+
+
+# ---- length, stop ----------------------------------------------------------------------------------------------------
+
+
+@check
+def max_tokens_is_exact(s):
+    for n in (1, 5):
+        r = s.complete(max_tokens=n)
+        same((r.choices[0].finish_reason, r.usage.completion_tokens), ("length", n), f"max_tokens={n}")
+
+
+@check
+def max_completion_tokens(s):
+    r = s.chat(max_tokens=openai.omit, max_completion_tokens=3)
+    same((r.choices[0].finish_reason, r.usage.completion_tokens), ("length", 3), "finish and tokens")
+
+
+@check
+def stop_string_never_leaks(s):
+    text = s.complete(max_tokens=20).choices[0].text
+    middle = len(text) // 2
+    for width in (1, 3, 6):
+        stop = text[middle : middle + width]
+        expected = text[: text.index(stop)]
+        whole = s.complete(max_tokens=20, stop=stop).choices[0]
+        same((whole.text, whole.finish_reason), (expected, "stop"), f"stop={stop!r}")
+        texts, reasons, _ = streamed_text(s.complete(max_tokens=20, stop=stop, stream=True))
+        same((texts.get(0, ""), reasons[0]), (expected, "stop"), f"streamed, stop={stop!r}")
+
+
+@check
+def stop_first_of_several(s):
+    text = s.complete(max_tokens=20).choices[0].text
+    late, early = text[-3:], text[4:7]
+    got = s.complete(max_tokens=20, stop=[late, "\u0007never", early]).choices[0]
+    expected = text[: min(text.index(late), text.index(early))]
+    same((got.text, got.finish_reason), (expected, "stop"), f"stop={[late, early]!r}")
+
+
+@check
+def stop_half_matched_is_given_back(s):
+    text = s.complete(max_tokens=12).choices[0].text
+    stop = text[-3:] + "\u0007"
+    texts, reasons, _ = streamed_text(s.complete(max_tokens=12, stop=stop, stream=True))
+    same((texts[0], reasons[0]), (text, "length"), f"stop={stop!r}")
+
+
+@check
+def stop_in_chat(s):
+    text = s.chat(max_tokens=16).choices[0].message.content
+    stop = text[len(text) // 2 :][:4]
+    c = s.chat(max_tokens=16, stop=[stop]).choices[0]
+    same((c.message.content, c.finish_reason), (text[: text.index(stop)], "stop"), f"stop={stop!r}")
+
+
+# ---- sampling --------------------------------------------------------------------------------------------------------
+
+
+@check
+def seed_reproduces(s):
+    def drawn(seed):
+        return s.complete(prompt=OPEN_ENDED, temperature=0.8, seed=seed, max_tokens=16).choices[0].text
+
+    first = drawn(7)
+    same(drawn(7), first, "the same seed")
+    want(len({first, drawn(8), drawn(9), drawn(10)}) > 1, f"four seeds gave one text: {first!r}")
+
+
+@check
+def seed_reproduces_in_stream(s):
+    args = dict(temperature=0.8, seed=123, max_tokens=12)
+    whole = s.chat(**args).choices[0].message.content
+    texts, *_ = streamed_chat(s.chat(stream=True, **args))
+    same(texts[0], whole, "text")
+
+
+@check
+def greedy_ignores_seed(s):
+    same(s.complete(seed=1).choices[0].text, s.complete(seed=2).choices[0].text, "text")
+
+
+@check
+def tiny_top_p_is_greedy(s):
+    same(s.complete(temperature=1, top_p=1e-6, seed=3).choices[0].text, s.complete().choices[0].text, "text")
+
+
+@check
+def n_choices(s):
+    args = dict(prompt=OPEN_ENDED, temperature=0.8, seed=5, max_tokens=10, n=2)
+    r = s.complete(**args)
+    same([c.index for c in r.choices], [0, 1], "indices")
+    one = s.complete(**{**args, "n": 1})
+    same(r.choices[0].text, one.choices[0].text, "the first choice, alone and beside another")
+    same(r.usage.prompt_tokens, one.usage.prompt_tokens, "prompt_tokens")
+    want(one.usage.completion_tokens < r.usage.completion_tokens <= 20, f"completion_tokens {r.usage.completion_tokens}")
+
+
+@check
+def n_choices_streamed_chat(s):
+    args = dict(temperature=0.9, seed=5, max_tokens=10, n=2)
+    whole = s.chat(**args)
+    texts, reasons, usage, _ = streamed_chat(s.chat(stream=True, stream_options={"include_usage": True}, **args))
+    same(texts, {c.index: c.message.content for c in whole.choices}, "texts")
+    same(counts(usage), counts(whole.usage), "usage")
+
+
+@check
+def neighbours_change_nothing(s):
+    prompts = [PROMPT, OPEN_ENDED, "fn main() {\n    let", "SELECT name FROM"]
+    alone = [s.complete(prompt=p, max_tokens=10).choices[0].text for p in prompts]
+    with concurrent.futures.ThreadPoolExecutor(len(prompts)) as pool:
+        together = list(pool.map(lambda p: s.complete(prompt=p, max_tokens=10).choices[0].text, prompts))
+    same(together, alone, "texts of four requests at once")
+
+
+# ---- log-probabilities -----------------------------------------------------------------------------------------------
+
+
+def check_entries(entries, text, n):
+    same(len(entries), n, "entries")
+    same(b"".join(bytes(e.bytes) for e in entries).decode(errors="replace"), text, "bytes of the tokens")
+    for e in entries:
+        want(-9999 <= e.logprob <= 0, f"logprob {e.logprob}")
+        same(len(e.top_logprobs), 5, "top_logprobs")
+        top = [t.logprob for t in e.top_logprobs]
+        same(top, sorted(top, reverse=True), "order of top_logprobs")
+        total = sum(math.exp(x) for x in top)
+        want(total <= 1.0005, f"probabilities sum to {total}")
+        same((e.top_logprobs[0].token, e.top_logprobs[0].logprob), (e.token, e.logprob), "greedy choice and the likeliest")
+
+
+@check
+def chat_logprobs(s):
+    r = s.chat(logprobs=True, top_logprobs=5, max_tokens=6)
+    c = r.choices[0]
+    check_entries(c.logprobs.content, c.message.content, r.usage.completion_tokens)
+    same(c.message.content, s.chat(max_tokens=6).choices[0].message.content, "text with and without logprobs")
+
+
+@check
+def chat_logprobs_streamed(s):
+    texts, _, usage, logprobs = streamed_chat(
+        s.chat(logprobs=True, top_logprobs=5, max_tokens=6, stream=True, stream_options={"include_usage": True})
+    )
+    check_entries(logprobs[0], texts[0], usage.completion_tokens)
+
+
+@check
+def chat_logprobs_without_top(s):
+    for e in s.chat(logprobs=True, max_tokens=3).choices[0].logprobs.content:
+        want(e.logprob <= 0 and not e.top_logprobs, f"{e!r}")
+
+
+@check
+def completion_logprobs(s):
+    r = s.complete(logprobs=3, max_tokens=5)
+    p = r.choices[0].logprobs
+    same([len(x) for x in (p.tokens, p.token_logprobs, p.top_logprobs, p.text_offset)], [r.usage.completion_tokens] * 4, "lengths")
+    same("".join(p.tokens), r.choices[0].text, "tokens")
+    for token, logprob, top in zip(p.tokens, p.token_logprobs, p.top_logprobs):
+        want(len(top) <= 4 and token in top, f"{token!r} is not in {top}")
+        want(sum(math.exp(x) for x in top.values()) <= 1.0005, f"sum of {top}")
+        want(abs(top[token] - logprob) < 1e-6, f"{logprob} but {top}")
+
+
+# ---- completions -----------------------------------------------------------------------------------------------------
+
+
+@check
+def completion_answers(s):
+    r = s.complete()
+    same(r.object, "text_completion", "object")
+    want(r.choices[0].text.strip(), "no text")
+    want(PROMPT not in r.choices[0].text, "the prompt was echoed")
+    counts(r.usage)
+
+
+@check
+def completion_stream_equals_completion(s):
+    whole = s.complete()
+    texts, reasons, usage = streamed_text(s.complete(stream=True, stream_options={"include_usage": True}))
+    same(texts, {0: whole.choices[0].text}, "text")
+    same(reasons, {0: whole.choices[0].finish_reason}, "finish_reason")
+    same(counts(usage), counts(whole.usage), "usage")
+
+
+@check
+def completion_of_several_prompts(s):
+    prompts = [PROMPT, OPEN_ENDED]
+    r = s.complete(prompt=prompts, max_tokens=6)
+    same([c.index for c in r.choices], [0, 1], "indices")
+    same([c.text for c in r.choices], [s.complete(prompt=p, max_tokens=6).choices[0].text for p in prompts], "texts")
+
+
+@check
+def completion_with_suffix(s):
+    prefix, suffix = "def add(a, b):\n    return ", "\n\nprint(add(1, 2))\n"
+    try:
+        r = s.complete(prompt=prefix, suffix=suffix, max_tokens=16)
+    except openai.BadRequestError as e:
+        same(e.param, "suffix", "a model without fill-in-the-middle names the field")
+        return
+    c = r.choices[0]
+    want("a" in c.text and "b" in c.text, f"filled in {c.text!r}")
+    want("<|" not in c.text and "<fim" not in c.text, f"special token in {c.text!r}")
+    want(r.usage.prompt_tokens > s.complete(prompt=prefix, max_tokens=1).usage.prompt_tokens + 3, "the suffix was dropped")
+    texts, reasons, _ = streamed_text(s.complete(prompt=prefix, suffix=suffix, max_tokens=16, stream=True))
+    same((texts[0], reasons[0]), (c.text, c.finish_reason), "streamed")
+
+
+# ---- refusals --------------------------------------------------------------------------------------------------------
+
+
+@check
+def unknown_model(s):
+    for call in (s.chat, s.complete):
+        e = s.refused(openai.NotFoundError, 404, call, model="no-such-model-7b")
+        want("no-such-model-7b" in e.message, f"the message does not name the model: {e.message}")
+        same(e.code, "model_not_found", "code")
+
+
+@check
+def bad_fields_are_named(s):
+    cases = [
+        ("temperature", s.chat, {"temperature": 3}),
+        ("temperature", s.complete, {"temperature": -0.5}),
+        ("top_p", s.chat, {"top_p": 1.5}),
+        ("n", s.chat, {"n": 1000}),
+        ("top_logprobs", s.chat, {"logprobs": True, "top_logprobs": 21}),
+        ("messages", s.chat, {"messages": []}),
+        ("messages[0].role", s.chat, {"messages": [{"role": "wizard", "content": "x"}]}),
+        ("max_tokens", s.chat, {"extra_body": {"max_tokens": "ten"}}),
+        ("stop", s.chat, {"stop": ["x"] * 17}),
+        ("seed", s.complete, {"extra_body": {"seed": "seven"}}),
+        ("stream", s.complete, {"extra_body": {"stream": "yes"}}),
+        ("prompt", s.complete, {"extra_body": {"prompt": None}}),
+    ]
+    for param, call, more in cases:
+        try:
+            e = s.refused(openai.BadRequestError, 400, call, **more)
+        except Failed as f:
+            raise Failed(f"{param} in {more}: {f}") from None
+        same(e.param, param, f"param for {more}")
+        want(param.split("[")[0] in e.message, f"the message does not name {param}: {e.message}")
+
+
+@check
+def context_overflow(s):
+    model = next((m for m in s.client.models.list().data if m.id == s.model), None)
+    n_ctx = getattr(model, "max_model_len", None) or 32768
+    prompts = {"far too long": "word " * (n_ctx * 4), "a little too long": " a" * (n_ctx + 8)}
+    for what, prompt in prompts.items():
+        for call, more in ((s.complete, {"prompt": prompt}), (s.chat, {"messages": [{"role": "user", "content": prompt}]})):
+            started = time.monotonic()
+            e = s.refused(openai.BadRequestError, 400, call, **more)
+            same(e.code, "context_length_exceeded", f"code, {what}")
+            want(time.monotonic() - started < 3, f"{what}: refused only after {time.monotonic() - started:.1f} s")
+    s.chat(max_tokens=1)
+
+
+# ---- clients that go away --------------------------------------------------------------------------------------------
+
+
+def answers_promptly(s, after):
+    started = time.monotonic()
+    s.complete(max_tokens=2)
+    took = time.monotonic() - started
+    want(took < 3, f"{after}: the next request took {took:.1f} s")
+
+
+@check
+def disconnect_in_stream(s):
+    streams = [s.complete(prompt=OPEN_ENDED, max_tokens=600, stream=True, temperature=1, seed=i) for i in range(3)]
+    for stream in streams:
+        next(iter(stream))
+        stream.close()
+    answers_promptly(s, "after three streams were closed")
+
+
+@check
+def disconnect_while_waiting(s):
+    try:
+        s.client.with_options(timeout=0.4).completions.create(
+            model=s.model, prompt=OPEN_ENDED, max_tokens=600, temperature=1, seed=1
+        )
+    except openai.APITimeoutError:
+        pass
+    answers_promptly(s, "after a request was given up")
+
+
+def main():
+    args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    args.add_argument("--base-url", required=True)
+    args.add_argument("--model", help="default: the first one listed")
+    args.add_argument("--only", default="", help="only checks whose name contains this")
+    a = args.parse_args()
+    try:
+        server = Server(a.base_url, a.model)
+    except Exception as e:
+        print(f"FAIL connect {e}")
+        print("0 passed, 1 failed")
+        return 1
+    passed = failed = 0
+    for f in CHECKS:
+        if a.only not in f.__name__:
+            continue
+        try:
+            f(server)
+            print(f"ok {f.__name__}", flush=True)
+            passed += 1
+        except Exception as e:
+            where = traceback.extract_tb(e.__traceback__)[-1]
+            why = str(e) if isinstance(e, Failed) else f"{type(e).__name__} at line {where.lineno}: {e}"
+            print(f"FAIL {f.__name__} {' '.join(why.split())}", flush=True)
+            failed += 1
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
