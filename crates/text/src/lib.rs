@@ -1,1 +1,27 @@
-//! text
+//! Text in and out of a model: tokenizer, streaming detokenizer with stop strings, chat and fill-in-the-middle templates.
+//!
+//! Everything here may come from a stranger's file or request: vocabularies, templates, prompts. Building and rendering give
+//! typed errors; encoding and decoding cannot fail. No file is opened, no clock is read, nothing backtracks.
+#![forbid(unsafe_code)]
+
+mod bpe;
+mod bytes;
+mod chat;
+mod detok;
+mod error;
+mod fim;
+mod hash;
+mod jinja;
+mod pre;
+mod queue;
+mod special;
+mod spm;
+mod tokenizer;
+mod unicode;
+mod unicode_runs;
+
+pub use chat::ChatTemplate;
+pub use detok::{Detokenizer, Pushed, TextStream};
+pub use error::TextError;
+pub use fim::{FimFile, FimForm, FimInput, FimTemplate};
+pub use tokenizer::{Encode, Tokenizer};

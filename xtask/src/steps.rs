@@ -1,0 +1,207 @@
+//! `cargo xtask test`: the steps, in order of what they cost, each with a heading and its time.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use crate::run::{Outcome, cargo, command, output, root, run, succeeds, target};
+use crate::serve::Served;
+use crate::{fuzz, tidy, tools};
+
+const DENY_VERSION: &str = "0.20.2";
+
+struct Step {
+    name: &'static str,
+    what: &'static str,
+    run: fn() -> Outcome,
+}
+
+const STEPS: &[Step] = &[
+    Step { name: "fmt", what: "every file is formatted", run: fmt },
+    Step { name: "tidy", what: "the rules of the house", run: || tidy::main(&[]) },
+    Step { name: "deny", what: "licences, sources and known holes of what we depend on", run: deny },
+    Step { name: "clippy", what: "lints, as errors", run: clippy },
+    Step { name: "unit", what: "all tests that need no model", run: unit },
+    Step { name: "model", what: "the default model is on this machine", run: model },
+    Step { name: "weights", what: "tests with real weights", run: weights },
+    Step { name: "clients", what: "the OpenAI SDKs against our server", run: clients },
+    Step { name: "fuzz", what: "fuzz targets, a few seconds each", run: fuzz::main },
+];
+
+struct Options {
+    keep_going: bool,
+    only: Vec<String>,
+}
+
+/// Runs the steps and prints the summary; the last line counts them.
+pub fn main(args: &[&str]) -> ExitCode {
+    let options = match parse(args) {
+        Ok(options) => options,
+        Err(why) => {
+            eprintln!("{why}\nsteps: {}", STEPS.iter().map(|s| s.name).collect::<Vec<_>>().join(", "));
+            return ExitCode::from(2);
+        }
+    };
+    let Some(options) = options else {
+        STEPS.iter().for_each(|s| println!("{:8} {}", s.name, s.what));
+        return ExitCode::SUCCESS;
+    };
+    let (mut passed, mut failed, mut left_out) = (0, Vec::new(), Vec::new());
+    let start = Instant::now();
+    for step in STEPS.iter().filter(|s| options.only.is_empty() || options.only.iter().any(|o| o == s.name)) {
+        println!("\n=== {}: {}", step.name, step.what);
+        let _ = std::io::stdout().flush();
+        let begun = Instant::now();
+        let outcome = (step.run)();
+        let seconds = begun.elapsed().as_secs_f64();
+        match outcome {
+            Outcome::Passed => {
+                passed += 1;
+                println!("=== {}: passed in {seconds:.1} s", step.name);
+            }
+            Outcome::LeftOut(why) => {
+                println!("=== {}: LEFT OUT: {why}", step.name);
+                left_out.push(format!("{}: {why}", step.name));
+            }
+            Outcome::Failed(why) => {
+                println!("=== {}: FAILED in {seconds:.1} s: {why}", step.name);
+                failed.push(format!("{}: {why}", step.name));
+                if !options.keep_going {
+                    break;
+                }
+            }
+        }
+    }
+    println!("\n=== {:.0} s in all", start.elapsed().as_secs_f64());
+    left_out.iter().for_each(|line| println!("left out: {line}"));
+    failed.iter().for_each(|line| println!("failed: {line}"));
+    println!("{passed} passed, {} failed, {} skipped", failed.len(), left_out.len());
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// `None`: the steps are to be listed.
+fn parse(args: &[&str]) -> Result<Option<Options>, String> {
+    let mut options = Options { keep_going: false, only: Vec::new() };
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        match *arg {
+            "--keep-going" => options.keep_going = true,
+            "--list" => return Ok(None),
+            "--only" => match args.next() {
+                Some(name) if STEPS.iter().any(|s| s.name == *name) => options.only.push(name.to_string()),
+                name => return Err(format!("no step is called `{}`", name.unwrap_or(&""))),
+            },
+            arg => return Err(format!("`{arg}` is not an option of test")),
+        }
+    }
+    Ok(Some(options))
+}
+
+fn fmt() -> Outcome {
+    tools::rust_components().and_then(|()| run(&mut cargo(&["fmt", "--all", "--check"]))).into()
+}
+
+fn deny() -> Outcome {
+    let tool = match tools::cargo_tool("cargo-deny", DENY_VERSION) {
+        Ok(tool) => tool,
+        Err(why) => return Outcome::Failed(why),
+    };
+    let args = ["--all-features", "check", "--show-stats", "--hide-inclusion-graph"];
+    if let Err(why) = run(command(&tool, &args).args(["licenses", "bans", "sources"])) {
+        return Outcome::Failed(why);
+    }
+    // The advisories are a git repository elsewhere: without a way there, an older copy or none.
+    if succeeds(&mut command(&tool, &["fetch", "db"])) {
+        return run(command(&tool, &args).arg("advisories")).into();
+    }
+    println!("note: the list of advisories cannot be reached from here; this one check is left out");
+    Outcome::Passed
+}
+
+fn clippy() -> Outcome {
+    // In the release profile, so that build scripts and procedural macros are built once for this and for the tests.
+    run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--release", "--quiet", "--", "-D", "warnings"])).into()
+}
+
+fn unit() -> Outcome {
+    run(&mut cargo(&["test", "--workspace", "--release"])).into()
+}
+
+fn model() -> Outcome {
+    if let Err(why) = run(&mut cargo(&["build", "--release", "--quiet", "--package", "cli"])) {
+        return Outcome::Failed(why);
+    }
+    if default_model().is_some() {
+        return Outcome::Passed;
+    }
+    if std::env::var_os("VONK_OFFLINE").is_some() {
+        return Outcome::LeftOut("VONK_OFFLINE is set and the default model is not here".into());
+    }
+    match run(&mut command(vonk(), &["pull", "default"])) {
+        Ok(()) => Outcome::Passed,
+        Err(why) => {
+            Outcome::LeftOut(format!("the default model could not be fetched ({why}); see above for each source"))
+        }
+    }
+}
+
+fn weights() -> Outcome {
+    let Some(path) = default_model() else { return no_model() };
+    // Tests with real weights are marked #[ignore = "needs the default model"].
+    let mut test = cargo(&["test", "--workspace", "--release", "--", "--ignored"]);
+    run(test.env("VONK_TEST_MODEL", path)).into()
+}
+
+fn clients() -> Outcome {
+    let Some(path) = default_model() else { return no_model() };
+    clients_against(&path)
+}
+
+fn clients_against(model: &str) -> Outcome {
+    let scripts = root().join("tests").join("clients");
+    if !scripts.join("run_python.py").exists() {
+        return Outcome::Failed("tests/clients/run_python.py is missing".into());
+    }
+    let python = match tools::python("clients", "tests/clients/requirements.txt") {
+        Ok(python) => python,
+        Err(why) => return Outcome::Failed(why),
+    };
+    let node = match tools::node("run_node.mjs") {
+        Ok(node) => node,
+        Err(why) => return Outcome::Failed(why),
+    };
+    let served = match Served::start(&vonk(), model) {
+        Ok(served) => served,
+        Err(why) => return Outcome::Failed(why),
+    };
+    let url = format!("http://{}/v1", served.address);
+    if let Err(why) = run(command(python, &[]).arg(scripts.join("run_python.py")).args(["--base-url", &url])) {
+        return Outcome::Failed(why);
+    }
+    let Some(script) = node else {
+        return Outcome::LeftOut("the Node SDK: node and npm are not installed (the Python SDK passed)".into());
+    };
+    run(command("node", &[]).arg(script).args(["--base-url", &url])).into()
+}
+
+fn no_model() -> Outcome {
+    Outcome::LeftOut("the default model is not on this machine".into())
+}
+
+/// Our own program, built for release.
+fn vonk() -> std::path::PathBuf {
+    target().join("release").join(if cfg!(windows) { "vonk.exe" } else { "vonk" })
+}
+
+/// Path of the default model's file, if it is on this machine.
+fn default_model() -> Option<String> {
+    model_path(|m| m["is_default"] == serde_json::Value::Bool(true))
+}
+
+/// Path of the first model that fits, if its file is on this machine, as `vonk models --json` tells it.
+pub fn model_path(fits: impl Fn(&serde_json::Value) -> bool) -> Option<String> {
+    let text = output(&mut command(vonk(), &["models", "--json"])).ok()?;
+    let value: serde_json::Value = serde_json::from_str(&text).ok()?;
+    let models = value.get("models").unwrap_or(&value).as_array()?;
+    models.iter().find(|m| fits(m))?["path"].as_str().map(str::to_string)
+}
