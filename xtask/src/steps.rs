@@ -21,9 +21,9 @@ const STEPS: &[Step] = &[
     Step { name: "tidy", what: "the rules of the house", run: || tidy::main(&[]) },
     Step { name: "deny", what: "licences, sources and known holes of what we depend on", run: deny },
     Step { name: "clippy", what: "lints, as errors", run: clippy },
-    Step { name: "unit", what: "all tests that need no model", run: unit },
     Step { name: "model", what: "the default model is on this machine", run: model },
-    Step { name: "weights", what: "tests with real weights", run: weights },
+    Step { name: "unit", what: "all tests; those with real weights find the model in the store", run: unit },
+    Step { name: "eval", what: "a handful of HumanEval, to see that the model still writes code", run: eval },
     Step { name: "clients", what: "the OpenAI SDKs against our server", run: clients },
     Step { name: "fuzz", what: "fuzz targets, a few seconds each", run: fuzz::main },
 ];
@@ -145,11 +145,27 @@ fn model() -> Outcome {
     }
 }
 
-fn weights() -> Outcome {
-    let Some(path) = default_model() else { return no_model() };
-    // Tests with real weights are marked #[ignore = "needs the default model"].
-    let mut test = cargo(&["test", "--workspace", "--release", "--", "--ignored"]);
-    run(test.env("VONK_TEST_MODEL", path)).into()
+fn eval() -> Outcome {
+    if default_model().is_none() {
+        return no_model();
+    }
+    let data = std::env::var_os("VONK_DATA").map_or_else(|| root().join("../shared/data"), std::path::PathBuf::from);
+    let problems = data.join("humaneval").join("HumanEval.jsonl");
+    if !problems.exists() {
+        return Outcome::LeftOut("the HumanEval problems are not here (VONK_DATA, or ../shared/data)".into());
+    }
+    let mut eval = command(vonk(), &["eval", "humaneval", "--limit", "6", "--json", "--data"]);
+    let report = match output(eval.arg(problems)) {
+        Ok(report) => report,
+        Err(why) => return Outcome::Failed(why),
+    };
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap_or_default();
+    println!("HumanEval: {} of {} solved", report["passed"], report["total"]);
+    // The 0.5b model solves most of the first six; none at all means that something is broken, not that it is unlucky.
+    match report["passed"].as_u64() {
+        Some(passed) if passed >= 2 => Outcome::Passed,
+        _ => Outcome::Failed("fewer than 2 of 6 problems were solved".into()),
+    }
 }
 
 fn clients() -> Outcome {

@@ -164,3 +164,26 @@ pub const RECORDS_MAX: usize = 10_000;
 pub const MODEL_NAME_BYTES_MAX: usize = 256;
 /// Files of a safetensors folder.
 pub const MODEL_DIR_FILES_MAX: usize = 1024;
+
+/// Seconds a client of ours takes to reach a server.
+pub const CLIENT_CONNECT_S_MAX: u64 = 5;
+/// Seconds a client of ours waits for a whole answer.
+pub const CLIENT_ANSWER_S_MAX: u64 = 900;
+/// Bytes of a refusal that a client of ours reads, to show why.
+pub const CLIENT_REFUSAL_BYTES_MAX: usize = 64 * 1024;
+/// Repetitions of one measurement.
+pub const BENCH_REPS_MAX: usize = 1000;
+/// Bytes of a file of evaluation problems.
+pub const EVAL_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Problems in one evaluation.
+pub const EVAL_PROBLEMS_MAX: usize = 10_000;
+/// Bytes of one answer that is run as a program.
+pub const EVAL_ANSWER_BYTES_MAX: usize = 1024 * 1024;
+/// Processor seconds for one program under evaluation.
+pub const EVAL_CPU_S_MAX: u64 = 5;
+/// Seconds for one program under evaluation, on the clock.
+pub const EVAL_WALL_S_MAX: u64 = 10;
+/// Bytes of address space for one program under evaluation.
+pub const EVAL_MEMORY_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
+/// Failed requests in a row after which an evaluation is given up.
+pub const EVAL_ASK_FAILURES_MAX: usize = 3;

@@ -1,2 +1,47 @@
-//! `vonk`: arguments to configuration, then one room is started.
-fn main() {}
+//! `vonk`: arguments to configuration, then one room is started. No logic longer than wiring.
+#![forbid(unsafe_code)]
+
+mod args;
+mod eval;
+mod fault;
+mod files;
+mod generate;
+mod open;
+mod run;
+mod score;
+mod serve;
+mod speed;
+
+use args::{Cli, Command};
+use clap::Parser;
+use fault::Fault;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match start(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Fault { message, .. }) if message.contains("Broken pipe") => ExitCode::SUCCESS,
+        Err(Fault { code, message }) => {
+            eprintln!("error: {message}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn start(command: Command) -> Result<(), Fault> {
+    match command {
+        Command::Up(a) => serve::up(a),
+        Command::Pull(a) => files::pull(a),
+        Command::Models(a) => files::models(a),
+        Command::Rm(a) => files::rm(a),
+        Command::Inspect(a) => files::inspect(a),
+        Command::Tokenize(a) => files::tokenize(a),
+        Command::Run(a) => run::run(a),
+        Command::Fim(a) => run::fim(a),
+        Command::Serve(a) => serve::serve(a),
+        Command::Logits(a) => score::logits(a),
+        Command::Perplexity(a) => score::perplexity(a),
+        Command::Bench(a) => speed::bench(a),
+        Command::Eval(a) => eval::eval(a),
+    }
+}

@@ -23,7 +23,7 @@ impl Isa {
 
 /// The kernels of an instruction set, if this machine has it.
 #[cfg(target_arch = "x86_64")]
-pub fn kernels(isa: Isa) -> Option<&'static Kernels> {
+pub(crate) fn kernels(isa: Isa) -> Option<&'static Kernels> {
     let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
     let avx512 = avx2
         && is_x86_feature_detected!("avx512f")
@@ -39,7 +39,7 @@ pub fn kernels(isa: Isa) -> Option<&'static Kernels> {
 
 /// The kernels of an instruction set, if this machine has it.
 #[cfg(not(target_arch = "x86_64"))]
-pub fn kernels(_: Isa) -> Option<&'static Kernels> {
+pub(crate) fn kernels(_: Isa) -> Option<&'static Kernels> {
     None
 }
 

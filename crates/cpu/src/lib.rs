@@ -2,11 +2,11 @@
 
 pub mod ceiling;
 pub mod dispatch;
-pub mod mem;
-pub mod packed;
-pub mod pool;
+mod mem;
+mod packed;
+mod pool;
 pub mod portable;
-pub mod simd;
+mod simd;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 

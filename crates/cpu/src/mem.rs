@@ -16,7 +16,8 @@ impl<T: Copy + Default> Aligned<T> {
     /// `len` zeros, or an error that says what they were for.
     pub fn zeroed(len: usize, what: &str) -> Result<Self, OpsError> {
         let pad = LINE / size_of::<T>();
-        let fail = || OpsError::Memory { what: what.to_string(), bytes: (len as u64).saturating_mul(size_of::<T>() as u64) };
+        let fail =
+            || OpsError::Memory { what: what.to_string(), bytes: (len as u64).saturating_mul(size_of::<T>() as u64) };
         let total = len.checked_add(pad).ok_or_else(fail)?;
         // Ask first: a refused `vec!` would abort the process.
         Vec::<T>::new().try_reserve_exact(total).map_err(|_| fail())?;

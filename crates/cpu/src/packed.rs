@@ -65,18 +65,25 @@ impl Codes {
         }
     }
 
-    /// Stores code `u` of (row, column k < 32) into one 32-column piece, which starts as zeros.
-    fn set(self, piece: &mut [u8], row: usize, k: usize, u: u8) {
-        let (quad, byte) = (k / 4, 4 * row + k % 4);
-        if self == Codes::B8 {
-            piece[quad * 64 + byte] = u;
-            return;
-        }
-        piece[(quad / 2) * 64 + byte] |= (u & 15) << (4 * (quad % 2));
-        match self {
-            Codes::B5 => piece[256 + byte] |= ((u >> 4) & 1) << quad,
-            Codes::B6 => piece[256 + 64 * (quad / 4) + byte] |= ((u >> 4) & 3) << (2 * (quad % 4)),
-            _ => {}
+    /// Stores the 32 codes of one row into a 32-column piece, which starts as zeros; four columns (a quad's share) at a time.
+    fn set(self, piece: &mut [u8], row: usize, codes: &[u8; 32]) {
+        let mut put = |chunk: usize, bits: u32| {
+            let at = &mut piece[chunk * 64 + 4 * row..][..4];
+            let old = u32::from_le_bytes([at[0], at[1], at[2], at[3]]);
+            at.copy_from_slice(&(old | bits).to_le_bytes());
+        };
+        for (quad, c) in codes.chunks_exact(4).enumerate() {
+            let c = u32::from_le_bytes([c[0], c[1], c[2], c[3]]);
+            if self == Codes::B8 {
+                put(quad, c);
+                continue;
+            }
+            put(quad / 2, (c & 0x0f0f_0f0f) << (4 * (quad % 2)));
+            match self {
+                Codes::B5 => put(4, ((c >> 4) & 0x0101_0101) << quad),
+                Codes::B6 => put(4 + quad / 4, ((c >> 4) & 0x0303_0303) << (2 * (quad % 4))),
+                _ => {}
+            }
         }
     }
 
@@ -209,10 +216,10 @@ fn pack_group(src: &MatSrc<'_>, row_bytes: usize, group: usize, codes: &mut [u8]
         let row = &src.bytes[(group * LANES + lane) * row_bytes..][..row_bytes];
         for (b, raw) in row.chunks_exact(bytes).enumerate() {
             quant::decode(src.dtype, raw, &mut block);
-            for (k, q) in block.q[..len].iter().enumerate() {
-                let at = b * len + k;
-                let piece = &mut codes[at / 32 * kind.bytes()..][..kind.bytes()];
-                kind.set(piece, lane, at % 32, (i16::from(*q) + i16::from(zero)) as u8);
+            for (i, q) in block.q[..len].chunks_exact(32).enumerate() {
+                let u: [u8; 32] = std::array::from_fn(|k| (q[k] as u8).wrapping_add(zero));
+                let piece = &mut codes[(b * len / 32 + i) * kind.bytes()..][..kind.bytes()];
+                kind.set(piece, lane, &u);
             }
             pack_scales(src.dtype, scale_kind, raw, b, lane, scales);
         }

@@ -1,4 +1,5 @@
 //! Every instruction set this machine has gives the reference's bits, at several thread counts.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use cpu::{Cpu, Isa, Portable};
 use ops::{Numeric, conformance};

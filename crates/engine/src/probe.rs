@@ -37,7 +37,13 @@ impl<B: Backend> Probe<B> {
     ///
     /// # Errors
     /// Memory.
-    pub fn new(mut backend: B, model: Model<B>, n_ctx: usize, step_rows: usize, picks: usize) -> Result<Self, OpsError> {
+    pub fn new(
+        mut backend: B,
+        model: Model<B>,
+        n_ctx: usize,
+        step_rows: usize,
+        picks: usize,
+    ) -> Result<Self, OpsError> {
         let n_pages = n_ctx.div_ceil(PAGE_LEN).max(1);
         let kv = backend.new_kv(model.kv_shape(n_pages))?;
         let scratch = Scratch::new(&mut backend, &model, step_rows, picks, n_ctx)?;

@@ -200,7 +200,14 @@ mod tests {
         p.truncate(20);
         let total: f64 = p.iter().map(|x| x.0).sum();
         let mut sum = 0.0;
-        let n = p.iter().position(|x| { sum += x.0; sum >= 0.9 * total }).unwrap() + 1;
+        let n = p
+            .iter()
+            .position(|x| {
+                sum += x.0;
+                sum >= 0.9 * total
+            })
+            .unwrap()
+            + 1;
         p.truncate(n);
         let floor = 0.02 * p[0].0;
         p.retain(|x| x.0 >= floor);
@@ -213,7 +220,10 @@ mod tests {
         }
         for (i, count) in seen.iter().enumerate() {
             let want = p.iter().find(|x| x.1 == i).map_or(0.0, |x| x.0 / total) * draws as f64;
-            assert!((*count as f64 - want).abs() <= 5.0 * want.sqrt() + 1.0, "token {i}: {count} draws, expected {want:.0}");
+            assert!(
+                (*count as f64 - want).abs() <= 5.0 * want.sqrt() + 1.0,
+                "token {i}: {count} draws, expected {want:.0}"
+            );
         }
     }
 

@@ -1,5 +1,6 @@
 //! The engine over a real (tiny) model and the real backend: answers do not depend on company, chunks, slots or threads;
 //! pages come back; cancel works in every phase.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use base::{RequestId, TokenId, rng};
 use cpu::Cpu;
@@ -87,7 +88,10 @@ fn an_answer_does_not_depend_on_company_chunks_slots_or_threads() {
         let submit = |(id, len): (usize, &usize)| Event::Submit(Box::new(request(id as u64, *len, temperature(id))));
         let together = drive(&mut engine(slots, rows, threads, 300), lens.iter().enumerate().map(submit).collect());
         for (id, want) in &alone {
-            assert_eq!(together[id].tokens, want.tokens, "tokens of {id}: {slots} slots, {rows} rows, {threads} threads");
+            assert_eq!(
+                together[id].tokens, want.tokens,
+                "tokens of {id}: {slots} slots, {rows} rows, {threads} threads"
+            );
             // The last token's request is already gone from its slot when the logits are read: compare those that are there.
             let n = want.bits.len().min(together[id].bits.len());
             assert!(n >= 19 && together[id].bits[..n] == want.bits[..n], "logit bits of {id}");
@@ -114,7 +118,11 @@ fn cancel_works_in_the_queue_in_prefill_and_in_decode_and_gives_every_page_back(
             }
             step += 1;
             if step > at {
-                assert_eq!(engine.load().running + engine.load().queued, 0, "cancelled at {at}, still there a step later");
+                assert_eq!(
+                    engine.load().running + engine.load().queued,
+                    0,
+                    "cancelled at {at}, still there a step later"
+                );
             }
             if !busy && step > at {
                 break;

@@ -106,14 +106,7 @@ pub fn load_layer<B: Backend, F: FnMut(&TensorDesc)>(
 }
 
 /// `x += o(attention(rope(q(norm x)), rope(k(norm x)), v(norm x)))`: grouped-query causal attention.
-pub fn attention<B: Backend>(
-    m: &Model<B>,
-    b: &mut B,
-    kv: &mut B::Kv,
-    s: &mut Scratch<B>,
-    batch: Batch<'_>,
-    l: usize,
-) {
+pub fn attention<B: Backend>(m: &Model<B>, b: &mut B, kv: &mut B::Kv, s: &mut Scratch<B>, batch: Batch<'_>, l: usize) {
     let (layer, n, hp) = (&m.layers[l], batch.rows.len(), &m.hp);
     let norm = Norm { weight: &layer.attn_norm, eps: hp.rms_eps };
     let mut qkv = [

@@ -1,5 +1,6 @@
 //! Real weights against llama.cpp's recorded answers (tests/golden/*.llamacpp.json), and every backend against the others.
 //! Finds the models in the user's store; without them it says so and passes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use cpu::{Cpu, Isa, Portable};
 use model::{Model, Scratch};
@@ -107,7 +108,13 @@ fn compare(name: &str, top1_floor: f64) {
     let perplexity = (nll / f64::from(predicted)).exp();
     let (off, top1) = (perplexity / golden.perplexity - 1.0, agree as f64 / at as f64);
     let off_exact = perplexity / golden.exact_perplexity - 1.0;
-    println!("{name}: perplexity {perplexity:.4} (llama.cpp {:.4}, {:+.3} %; exact {:+.3} %), top-1 {:.2} %", golden.perplexity, off * 100.0, off_exact * 100.0, top1 * 100.0);
+    println!(
+        "{name}: perplexity {perplexity:.4} (llama.cpp {:.4}, {:+.3} %; exact {:+.3} %), top-1 {:.2} %",
+        golden.perplexity,
+        off * 100.0,
+        off_exact * 100.0,
+        top1 * 100.0
+    );
     assert!(off.abs() < 0.005, "perplexity {perplexity}, llama.cpp {}", golden.perplexity);
     assert!(top1 >= top1_floor, "top-1 agreement {top1}");
 }
@@ -149,7 +156,9 @@ fn logit_bits_are_equal_across_isa_threads_and_chunks() {
     let (Some(loaded), golden) = (open("qwen2.5-coder-0.5b"), golden("qwen2.5-coder-0.5b")) else { return };
     let ids = &golden.ids[..48];
     let mut want: Vec<Vec<u32>> = Vec::new();
-    run(Portable::new(Numeric::Quantised, 2), &loaded, ids, 64, |_, l| want.push(l.iter().map(|x| x.to_bits()).collect()));
+    run(Portable::new(Numeric::Quantised, 2), &loaded, ids, 64, |_, l| {
+        want.push(l.iter().map(|x| x.to_bits()).collect())
+    });
     for isa in Isa::ALL {
         for (threads, chunk) in [(1, 7), (2, 1), (2, 64), (3, 512)] {
             let Some(b) = Cpu::new(Some(isa), threads) else {

@@ -1,5 +1,6 @@
 //! Tiny models made with Hugging Face transformers: every position's logits against its float32 answer, from both containers;
 //! and equal bits between backends, thread counts and prefill chunks.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use cpu::{Cpu, Isa, Portable};
 use formats::ModelDesc;
@@ -89,7 +90,8 @@ fn exact_logits_agree_with_transformers_from_safetensors() {
             let (weights, tokenizer) = (read("model.safetensors").unwrap(), read("tokenizer.json").unwrap());
             let tokenizer_config = read("tokenizer_config.json");
             let files: &[&[u8]] = &[&weights];
-            let desc = ModelDesc::from_safetensors(files, &config, &tokenizer, tokenizer_config.as_deref(), None).unwrap();
+            let desc =
+                ModelDesc::from_safetensors(files, &config, &tokenizer, tokenizer_config.as_deref(), None).unwrap();
             let got = run(Portable::new(Numeric::Exact, 2), &desc, files, &case.ids, 48);
             let error = worst(&got, &case.logits, case.n_vocab);
             assert!(error < 1e-4, "{}: {error}", case.name);
@@ -127,7 +129,8 @@ fn every_backend_thread_count_and_chunk_gives_equal_bits() {
 fn a_missing_or_misshapen_tensor_is_named() {
     let case = &cases()[0];
     let mut desc = ModelDesc::from_gguf(&case.gguf).unwrap();
-    let load = |desc: &ModelDesc| Model::load(&mut Portable::new(Numeric::Quantised, 1), desc, &[&case.gguf], |_| {}).err();
+    let load =
+        |desc: &ModelDesc| Model::load(&mut Portable::new(Numeric::Quantised, 1), desc, &[&case.gguf], |_| {}).err();
     let at = desc.tensors.iter().position(|t| t.name == "blk.1.ffn_up.weight").unwrap();
     desc.tensors[at].shape = vec![1, 2];
     assert!(load(&desc).unwrap().to_string().contains("blk.1.ffn_up.weight"));

@@ -19,7 +19,12 @@ pub struct Partial {
 
 /// Attention of one query head over one chunk: `key(j)` and `value(j)` are `[d_head]`, `n <= CHUNK` of them.
 /// `query` is already times `1/sqrt(d_head)`.
-pub fn chunk<'a>(query: &[f32], n: usize, key: impl Fn(usize) -> &'a [f32], value: impl Fn(usize) -> &'a [f32]) -> Partial {
+pub fn chunk<'a>(
+    query: &[f32],
+    n: usize,
+    key: impl Fn(usize) -> &'a [f32],
+    value: impl Fn(usize) -> &'a [f32],
+) -> Partial {
     let mut p = [0.0f32; CHUNK];
     let mut max = f32::NEG_INFINITY;
     for (j, s) in p.iter_mut().enumerate().take(n) {

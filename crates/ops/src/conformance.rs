@@ -47,7 +47,13 @@ fn same(what: &str, a: &[f32], b: &[f32]) -> Result<(), String> {
     let at = a.iter().zip(b).position(|(x, y)| x.to_bits() != y.to_bits());
     match at {
         _ if a.len() != b.len() => Err(format!("{what}: {} values, expected {}", a.len(), b.len())),
-        Some(i) => Err(format!("{what}: value {i} is {} ({:08x}), expected {} ({:08x})", a[i], a[i].to_bits(), b[i], b[i].to_bits())),
+        Some(i) => Err(format!(
+            "{what}: value {i} is {} ({:08x}), expected {} ({:08x})",
+            a[i],
+            a[i].to_bits(),
+            b[i],
+            b[i].to_bits()
+        )),
         None => Ok(()),
     }
 }
@@ -67,11 +73,8 @@ fn projected<B: Backend>(b: &mut B, dtype: DType, rows: usize, cols: usize, n: u
     let mat = b.load_mat(MatSrc { name: "w", dtype, rows, cols, bytes: &bytes }).map_err(fail)?;
     let bias = b.load_vector(&random_rows(1, rows, 5)).map_err(fail)?;
     let norm = b.load_vector(&random_rows(1, cols, 6)).map_err(fail)?;
-    let (mut x, mut y, mut z) = (
-        b.new_act(n, cols).map_err(fail)?,
-        b.new_act(n, rows).map_err(fail)?,
-        b.new_act(n, rows).map_err(fail)?,
-    );
+    let (mut x, mut y, mut z) =
+        (b.new_act(n, cols).map_err(fail)?, b.new_act(n, rows).map_err(fail)?, b.new_act(n, rows).map_err(fail)?);
     b.put(&mut x, n, &random_rows(n, cols, 3));
     b.project(&x, n, None, &mut [Proj { mat: &mat, bias: Some(&bias), out: &mut y }]);
     let mut out = rows_of(b, &y, n);
@@ -89,7 +92,8 @@ fn projected<B: Backend>(b: &mut B, dtype: DType, rows: usize, cols: usize, n: u
 /// Projections, gates and look-ups of every weight type, for row counts around every tile edge.
 pub fn check_projections<A: Backend, R: Backend>(b: &mut A, reference: &mut R) -> Result<(), String> {
     for dtype in DType::ALL.into_iter().filter(|t| t.is_weight()) {
-        let shapes: &[(usize, usize)] = if dtype.block_len() == 256 { &[(48, 512), (17, 256)] } else { &[(48, 576), (33, 96), (1, 32)] };
+        let shapes: &[(usize, usize)] =
+            if dtype.block_len() == 256 { &[(48, 512), (17, 256)] } else { &[(48, 576), (33, 96), (1, 32)] };
         for (rows, cols) in shapes {
             for n in [1, 2, 3, 4, 5, 6, 7, 8, 13, 31, 64] {
                 let want = projected(reference, dtype, *rows, *cols, n)?;

@@ -170,7 +170,14 @@ pub trait Backend: Send {
     /// Room for keys and values, zeroed.
     fn new_kv(&mut self, shape: KvShape) -> Result<Self::Kv, OpsError>;
     /// Sizes scratch memory: the most rows of a step, the widest matrix input, query heads, head width, context.
-    fn reserve(&mut self, rows: usize, width: usize, n_heads: usize, d_head: usize, n_ctx: usize) -> Result<(), OpsError>;
+    fn reserve(
+        &mut self,
+        rows: usize,
+        width: usize,
+        n_heads: usize,
+        d_head: usize,
+        n_ctx: usize,
+    ) -> Result<(), OpsError>;
 
     /// Host to device: `src` is `[n, width]`.
     fn put(&mut self, out: &mut Self::Act, n: usize, src: &[f32]);
@@ -183,7 +190,14 @@ pub trait Backend: Send {
     /// `out = norm(x) * mat^T + bias` for each projection.
     fn project(&mut self, x: &Self::Act, n: usize, norm: Option<Norm<'_, Self>>, projs: &mut [Proj<'_, Self>]);
     /// `into += x * mat^T + bias`, rounded as `into + (dot + bias)`.
-    fn project_add(&mut self, x: &Self::Act, n: usize, mat: &Self::Mat, bias: Option<&Self::Vector>, into: &mut Self::Act);
+    fn project_add(
+        &mut self,
+        x: &Self::Act,
+        n: usize,
+        mat: &Self::Mat,
+        bias: Option<&Self::Vector>,
+        into: &mut Self::Act,
+    );
     /// `out = silu(norm(x) gate^T) * (norm(x) up^T)` (Shazeer 2020). `up_scratch` is `[rows, d_ff]`.
     fn gated(
         &mut self,
@@ -200,7 +214,15 @@ pub trait Backend: Send {
     /// Stores the rows' keys and values.
     fn kv_put(&mut self, kv: &mut Self::Kv, layer: usize, k: &Self::Act, v: &Self::Act, batch: Batch<'_>);
     /// Causal attention of each row over positions `0..=pos` of its sequence, grouped-query heads, scale `1/sqrt(d_head)`.
-    fn attend(&mut self, q: &Self::Act, n_heads: usize, kv: &Self::Kv, layer: usize, batch: Batch<'_>, out: &mut Self::Act);
+    fn attend(
+        &mut self,
+        q: &Self::Act,
+        n_heads: usize,
+        kv: &Self::Kv,
+        layer: usize,
+        batch: Batch<'_>,
+        out: &mut Self::Act,
+    );
     /// Copies one page (all layers) to another: copy-on-write of a shared prefix's last page.
     fn kv_copy_page(&mut self, kv: &mut Self::Kv, from: u32, to: u32);
 }

@@ -156,7 +156,13 @@ unsafe fn soften<L: Lanes>(scores: &mut [f32], seen: usize, most: usize) -> (f32
 
 /// Weighted sums of the first `most` values of a chunk, in order of position.
 #[inline(always)]
-unsafe fn weigh<L: Lanes, const V: usize>(job: &Attend<'_>, chunk: usize, most: usize, weights: &[f32], out: &mut [f32]) {
+unsafe fn weigh<L: Lanes, const V: usize>(
+    job: &Attend<'_>,
+    chunk: usize,
+    most: usize,
+    weights: &[f32],
+    out: &mut [f32],
+) {
     let d_pad = job.kv.d_pad();
     assert!(weights.len() >= V * CHUNK && out.len() >= V * d_pad);
     let lanes = d_pad / LANES;

@@ -38,6 +38,9 @@ pub struct Cpu {
 /// f32 vector, padded with zeros to whole lanes.
 pub struct Vector(Aligned<f32>);
 
+/// One projection as a job sees it: weights, bias, output and its stride.
+type Target<'a> = (&'a Packed, Option<&'a Vector>, Out<'a, f32>, usize);
+
 /// Most projections of one input.
 const PROJS_MAX: usize = 4;
 /// Rows from which preparing them is worth a job of its own.
@@ -101,7 +104,7 @@ impl Cpu {
         let Self { kernels, pool, normed, rows_q, gemm_scratch, gemm_stride, .. } = self;
         let gemm_stride = *gemm_stride;
         assert!(projs.len() <= PROJS_MAX);
-        let mut jobs: [Option<(&Packed, Option<&Vector>, Out<'_, f32>, usize)>; PROJS_MAX] = [const { None }; PROJS_MAX];
+        let mut jobs: [Option<Target<'_>>; PROJS_MAX] = [const { None }; PROJS_MAX];
         let mut total = 0;
         for (job, p) in jobs.iter_mut().zip(projs) {
             total += p.mat.groups.div_ceil(2);
@@ -145,11 +148,11 @@ impl Cpu {
     fn cut(&mut self, batch: Batch<'_>, rows_max: usize) {
         self.tiles.clear();
         for (i, row) in batch.rows.iter().enumerate() {
-            if let (Some(t), Some(before)) = (self.tiles.last_mut(), i.checked_sub(1).map(|b| batch.rows[b])) {
-                if t.rows < rows_max && before.table == row.table && before.pos + 1 == row.pos {
-                    t.rows += 1;
-                    continue;
-                }
+            let before = i.checked_sub(1).map(|b| batch.rows[b]);
+            let goes_on = before.is_some_and(|b| b.table == row.table && b.pos + 1 == row.pos);
+            if let Some(tile) = self.tiles.last_mut().filter(|t| goes_on && t.rows < rows_max) {
+                tile.rows += 1;
+                continue;
             }
             self.tiles.push(Tile { row: i, rows: 1 });
         }
@@ -187,7 +190,14 @@ impl Backend for Cpu {
     fn new_kv(&mut self, shape: KvShape) -> Result<Kv, OpsError> {
         Kv::new(shape)
     }
-    fn reserve(&mut self, rows: usize, width: usize, n_heads: usize, d_head: usize, n_ctx: usize) -> Result<(), OpsError> {
+    fn reserve(
+        &mut self,
+        rows: usize,
+        width: usize,
+        n_heads: usize,
+        d_head: usize,
+        n_ctx: usize,
+    ) -> Result<(), OpsError> {
         let threads = self.pool.threads();
         self.normed = Act::new(rows, width)?;
         self.quantised = ActQ::new(rows, width)?;
@@ -319,7 +329,8 @@ impl Backend for Cpu {
             let (tile, rest) = (tiles[item / (kv.shape.n_kv_heads * subs)], item % (kv.shape.n_kv_heads * subs));
             let (kv_head, sub) = (rest / subs, rest % subs);
             let heads = (group - sub * vectors).min(vectors);
-            (v < tile.rows * heads).then(|| (tile.row + v / heads, kv_head, kv_head * group + sub * vectors + v % heads))
+            (v < tile.rows * heads)
+                .then(|| (tile.row + v / heads, kv_head, kv_head * group + sub * vectors + v % heads))
         };
         let run = |item: usize, from: usize, to: usize, scratch: &mut [f32]| {
             let (mut queries, mut last, mut n, mut head, mut table) = ([&[][..]; 8], [0u32; 8], 0, 0, 0);
@@ -372,7 +383,8 @@ impl Backend for Cpu {
             }
         });
         for item in 0..items {
-            let (first, rest) = partials[item * chunks * per_item..(item + 1) * chunks * per_item].split_at_mut(per_item);
+            let (first, rest) =
+                partials[item * chunks * per_item..(item + 1) * chunks * per_item].split_at_mut(per_item);
             for later in rest.chunks_exact(per_item) {
                 let mut v = 0;
                 while vector(item, v).is_some() {

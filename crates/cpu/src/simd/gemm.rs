@@ -170,7 +170,9 @@ unsafe fn few<L: Lanes, C: CodesOf, S: ScalesOf, const ZERO: bool>(
     // SAFETY: `gemm`'s contract.
     unsafe {
         match job.rows_q {
-            [a] => sink::<L, 1, 1>(job, i, 0, tile::<L, C, S, ZERO, 1, 1>([codes], [scales], job.mat.cols, &[*a], zero)),
+            [a] => {
+                sink::<L, 1, 1>(job, i, 0, tile::<L, C, S, ZERO, 1, 1>([codes], [scales], job.mat.cols, &[*a], zero))
+            }
             [a, b] => {
                 let y = tile::<L, C, S, ZERO, 1, 2>([codes], [scales], job.mat.cols, &[*a, *b], zero);
                 sink::<L, 1, 2>(job, i, 0, y);

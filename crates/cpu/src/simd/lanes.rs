@@ -6,7 +6,7 @@
 /// # Safety
 /// Every method may use the instructions that the implementation's table was chosen for; pointers are read or written for
 /// as many elements as the method names, without alignment.
-#[allow(missing_docs)]
+#[allow(missing_docs, clippy::missing_safety_doc, reason = "the contract is the trait's")]
 pub unsafe trait Lanes: Copy + 'static {
     type F: Copy;
     type I: Copy;

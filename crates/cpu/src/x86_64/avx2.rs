@@ -72,9 +72,7 @@ unsafe impl Lanes for Avx2 {
     }
     #[inline(always)]
     unsafe fn load_f16(p: *const u16) -> F {
-        unsafe {
-            [_mm256_cvtph_ps(_mm_loadu_si128(p.cast())), _mm256_cvtph_ps(_mm_loadu_si128(p.add(8).cast()))]
-        }
+        unsafe { [_mm256_cvtph_ps(_mm_loadu_si128(p.cast())), _mm256_cvtph_ps(_mm_loadu_si128(p.add(8).cast()))] }
     }
     #[inline(always)]
     unsafe fn load_bf16(p: *const u16) -> F {
@@ -231,9 +229,7 @@ unsafe impl Lanes for Avx2 {
     }
     #[inline(always)]
     unsafe fn dot4(acc: I, u: I, s: I) -> I {
-        unsafe {
-            [sum4(acc[0], _mm256_maddubs_epi16(u[0], s[0])), sum4(acc[1], _mm256_maddubs_epi16(u[1], s[1]))]
-        }
+        unsafe { [sum4(acc[0], _mm256_maddubs_epi16(u[0], s[0])), sum4(acc[1], _mm256_maddubs_epi16(u[1], s[1]))] }
     }
     #[inline(always)]
     unsafe fn dot4_wide(acc: I, u: I, s: I) -> I {

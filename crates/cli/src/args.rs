@@ -1,0 +1,421 @@
+//! The command line: every command, option and help text in one place.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// A real-time coding model on the hardware you own.
+#[derive(Parser)]
+#[command(name = "vonk", version, about, after_help = "Start with: vonk up")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Commands.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Fetch the default model, serve it on this machine and show that it works
+    Up(Up),
+    /// Fetch a model: NAME, hf:OWNER/REPO[/FILE] or the PATH of a .gguf file
+    Pull(Pull),
+    /// List the models that can be fetched and those that are here
+    Models(Json),
+    /// Remove a model from this machine
+    Rm(Rm),
+    /// Say what a model file is: sizes, tensor types, bytes per token, special tokens, template
+    Inspect(Inspect),
+    /// Turn text into token ids
+    Tokenize(Tokenize),
+    /// Continue a prompt (or answer it, with --chat) and stream the text
+    Run(Run),
+    /// Fill in the code at a place in a file
+    Fim(Fim),
+    /// Serve models over an OpenAI-compatible API
+    Serve(Serve),
+    /// Write the logits of every position of a text: raw f32, [n_tokens, n_vocab]
+    Logits(Logits),
+    /// How well a model predicts a text
+    Perplexity(Perplexity),
+    /// Measure speed: in this process, or of servers with --url
+    Bench(Bench),
+    /// Measure quality
+    Eval(Eval),
+}
+
+/// How to compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BackendKind {
+    /// Dequantised weights and f32 activations: the yardstick, slow
+    Exact,
+    /// Plain scalar code that defines every bit, slow
+    Portable,
+    /// The fast one
+    Cpu,
+}
+
+/// Instruction sets that can be forced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum IsaKind {
+    /// AVX2 with FMA
+    Avx2,
+    /// AVX-512 with VNNI
+    Avx512,
+}
+
+/// Options of everything that runs a model.
+#[derive(Args, Clone)]
+pub struct Engine {
+    /// Worker threads [default: the cores of this machine]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: Option<u16>,
+    /// How to compute
+    #[arg(long, value_enum, default_value = "cpu")]
+    pub backend: BackendKind,
+    /// Instruction set [default: the best of this machine]; answers are equal in every bit
+    #[arg(long, value_enum)]
+    pub isa: Option<IsaKind>,
+    /// Context length in tokens [default: the model's, at most 32768]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(16..=1_048_576))]
+    pub ctx: Option<u32>,
+}
+
+/// Options of everything that chooses tokens.
+#[derive(Args, Clone)]
+pub struct Sampling {
+    /// Most tokens to generate
+    #[arg(long, short = 'n', default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_tokens: u32,
+    /// 0 takes the most likely token every time
+    #[arg(long, default_value_t = 0.0)]
+    pub temperature: f32,
+    /// Keep the k most likely tokens; 0 keeps all
+    #[arg(long, default_value_t = 0)]
+    pub top_k: u32,
+    /// Keep the most likely tokens up to this total probability
+    #[arg(long, default_value_t = 1.0)]
+    pub top_p: f32,
+    /// Keep tokens at least this times as likely as the most likely
+    #[arg(long, default_value_t = 0.0)]
+    pub min_p: f32,
+    /// Push recent tokens away; 1 is off
+    #[arg(long, default_value_t = 1.0)]
+    pub repeat_penalty: f32,
+    /// The same seed gives the same text
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Stop before this text (may be given several times)
+    #[arg(long)]
+    pub stop: Vec<String>,
+}
+
+impl Sampling {
+    /// The most likely token every time, up to `max_tokens` of them.
+    pub fn greedy(max_tokens: u32) -> Self {
+        let (temperature, top_k, top_p, min_p, repeat_penalty) = (0.0, 0, 1.0, 0.0, 1.0);
+        Self { max_tokens, temperature, top_k, top_p, min_p, repeat_penalty, seed: 0, stop: vec![] }
+    }
+}
+
+/// `--json`.
+#[derive(Args)]
+pub struct Json {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `vonk up`.
+#[derive(Args)]
+pub struct Up {
+    /// Model to fetch and serve
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Where to listen
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    pub bind: SocketAddr,
+    /// Stop after the demonstration instead of serving until Ctrl-C
+    #[arg(long)]
+    pub once: bool,
+    /// Engine options.
+    #[command(flatten)]
+    pub engine: Engine,
+}
+
+/// `vonk pull`.
+#[derive(Args)]
+pub struct Pull {
+    /// NAME, hf:OWNER/REPO[/FILE][@REVISION] or PATH
+    pub spec: String,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `vonk rm`.
+#[derive(Args)]
+pub struct Rm {
+    /// The model's name (see `vonk models`)
+    pub name: String,
+}
+
+/// `vonk inspect`.
+#[derive(Args)]
+pub struct Inspect {
+    /// A model's name, or the path of a .gguf file or safetensors folder
+    pub model: String,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// List every tensor
+    #[arg(long)]
+    pub tensors: bool,
+}
+
+/// `vonk tokenize`.
+#[derive(Args)]
+pub struct Tokenize {
+    /// Model whose tokenizer to use
+    #[arg(long)]
+    pub model: Option<String>,
+    /// The text; read from standard input when absent
+    pub text: Option<String>,
+    /// Read special tokens such as <|im_end|> in the text as such
+    #[arg(long)]
+    pub special: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `vonk run`.
+#[derive(Args)]
+pub struct Run {
+    /// Model to run
+    #[arg(long)]
+    pub model: Option<String>,
+    /// The prompt; read from standard input when absent
+    pub prompt: Option<String>,
+    /// Ask as a user in the model's chat template
+    #[arg(long, conflicts_with = "fim_suffix")]
+    pub chat: bool,
+    /// System message, with --chat
+    #[arg(long, requires = "chat")]
+    pub system: Option<String>,
+    /// Fill in between the prompt and this text
+    #[arg(long)]
+    pub fim_suffix: Option<String>,
+    /// Print text and figures as one JSON object instead of streaming
+    #[arg(long)]
+    pub json: bool,
+    /// Sampling options.
+    #[command(flatten)]
+    pub sampling: Sampling,
+    /// Engine options.
+    #[command(flatten)]
+    pub engine: Engine,
+}
+
+/// `vonk fim`.
+#[derive(Args)]
+pub struct Fim {
+    /// FILE:LINE[:COL], both counted from 1; without COL, the end of the line
+    pub place: String,
+    /// Model to run
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Print text and figures as one JSON object instead of streaming
+    #[arg(long)]
+    pub json: bool,
+    /// Sampling options.
+    #[command(flatten)]
+    pub sampling: Sampling,
+    /// Engine options.
+    #[command(flatten)]
+    pub engine: Engine,
+}
+
+/// `vonk serve`.
+#[derive(Args)]
+pub struct Serve {
+    /// Model to serve (may be given several times); the first also answers to `default`
+    #[arg(long)]
+    pub model: Vec<String>,
+    /// Where to listen
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    pub bind: SocketAddr,
+    /// Requests that run at once
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub slots: u16,
+    /// Host name that clients may use, beside localhost (may be given several times)
+    #[arg(long)]
+    pub host: Vec<String>,
+    /// Listen beyond this machine without keys: anybody who reaches the port can use the model
+    #[arg(long)]
+    pub insecure_open: bool,
+    /// Engine options.
+    #[command(flatten)]
+    pub engine: Engine,
+}
+
+/// `vonk logits`.
+#[derive(Args)]
+pub struct Logits {
+    /// Model to run
+    #[arg(long)]
+    pub model: String,
+    /// Text to score
+    #[arg(long)]
+    pub text_file: PathBuf,
+    /// Where to write: little-endian f32, [n_tokens, n_vocab]
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Rows of a forward pass; answers are equal in every bit
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=512))]
+    pub chunk: u32,
+    /// Print the shape as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Engine options.
+    #[command(flatten)]
+    pub engine: Engine,
+}
+
+/// `vonk perplexity`.
+#[derive(Args)]
+pub struct Perplexity {
+    /// Model to run
+    #[arg(long)]
+    pub model: String,
+    /// Text to score
+    pub file: PathBuf,
+    /// Tokens of one context; each window starts afresh, its first token is not scored
+    #[arg(long, default_value_t = 2048, value_parser = clap::value_parser!(u32).range(2..=1_048_576))]
+    pub window: u32,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Engine options.
+    #[command(flatten)]
+    pub engine: Engine,
+}
+
+/// `vonk bench`.
+#[derive(Args)]
+pub struct Bench {
+    /// `rows` or `ceiling` instead of prefill and decode
+    #[command(subcommand)]
+    pub what: Option<BenchWhat>,
+    /// Model to measure
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Tokens of context before the measured ones (may be given several times)
+    #[arg(long, default_values_t = [0usize])]
+    pub depth: Vec<usize>,
+    /// Tokens to prefill; 0 leaves it out
+    #[arg(long, default_value_t = 512)]
+    pub prefill: usize,
+    /// Tokens to decode; 0 leaves it out
+    #[arg(long, default_value_t = 64)]
+    pub decode: usize,
+    /// Separate measurements
+    #[arg(long, default_value_t = 5)]
+    pub reps: usize,
+    /// Measure this OpenAI-compatible server instead
+    #[arg(long)]
+    pub url: Option<String>,
+    /// Alternate with this second server and print the ratio
+    #[arg(long, requires = "url")]
+    pub against: Option<String>,
+    /// Most tokens of an answer, with --url
+    #[arg(long, default_value_t = 64)]
+    pub max_tokens: u32,
+    /// Tokens of a prompt, about, with --url
+    #[arg(long, default_value_t = 256)]
+    pub prompt_tokens: usize,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Engine options.
+    #[command(flatten)]
+    pub engine: Engine,
+}
+
+/// Other things to measure.
+#[derive(Subcommand)]
+pub enum BenchWhat {
+    /// Time of one forward pass of several rows
+    Rows(BenchRows),
+    /// What this machine can do at best: memory, int8, f32
+    Ceiling(BenchCeiling),
+}
+
+/// `vonk bench rows`.
+#[derive(Args)]
+pub struct BenchRows {
+    /// Model to measure
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Row counts
+    #[arg(long, value_delimiter = ',', default_values_t = [1usize, 4, 16, 64])]
+    pub rows: Vec<usize>,
+    /// Tokens of context before the rows
+    #[arg(long, default_value_t = 512)]
+    pub depth: usize,
+    /// Repetitions
+    #[arg(long, default_value_t = 5)]
+    pub reps: usize,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Engine options.
+    #[command(flatten)]
+    pub engine: Engine,
+}
+
+/// `vonk bench ceiling`.
+#[derive(Args)]
+pub struct BenchCeiling {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `vonk eval`.
+#[derive(Args)]
+pub struct Eval {
+    /// What to evaluate
+    #[command(subcommand)]
+    pub what: EvalWhat,
+}
+
+/// Evaluations.
+#[derive(Subcommand)]
+pub enum EvalWhat {
+    /// HumanEval: Python functions with tests, pass@1, greedy. Runs what the model writes, in a limited process
+    Humaneval(Humaneval),
+}
+
+/// `vonk eval humaneval`.
+#[derive(Args)]
+pub struct Humaneval {
+    /// Model to evaluate
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Problems to run, from the first
+    #[arg(long)]
+    pub limit: Option<usize>,
+    /// HumanEval.jsonl [default: $VONK_DATA/humaneval, then ../shared/data/humaneval]
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+    /// Ask this OpenAI-compatible server instead of running the model here
+    #[arg(long)]
+    pub url: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Engine options.
+    #[command(flatten)]
+    pub engine: Engine,
+}

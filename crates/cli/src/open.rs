@@ -1,0 +1,149 @@
+//! From a model's name to something that runs: store, backend, weights, text side.
+
+use crate::args::{BackendKind, Engine as EngineArgs, IsaKind};
+use crate::fault::Fault;
+use cpu::{Cpu, Isa, Portable};
+use engine::{Config, Engine, Probe, Stepper};
+use indicatif::{ProgressBar, ProgressStyle};
+use model::Model;
+use ops::{Backend, Numeric};
+use server::TextKit;
+use store::{DEFAULT_MODEL, Found, LoadedModel, Store};
+use text::Tokenizer;
+
+/// Longest context that is taken without being asked for.
+const CTX_DEFAULT_MAX: usize = 32_768;
+/// Rows of a prefill step.
+const STEP_ROWS: usize = base::limits::STEP_ROWS_MAX;
+
+/// A model's files, described.
+pub struct Opened {
+    /// Name, path and digest.
+    pub found: Found,
+    /// Description and bytes.
+    pub loaded: LoadedModel,
+}
+
+/// Opens a model by name or path; the default model when none is named.
+pub fn open(model: Option<&str>) -> Result<Opened, Fault> {
+    let (found, loaded) = Store::open(None)?.load(model.unwrap_or(DEFAULT_MODEL))?;
+    Ok(Opened { found, loaded })
+}
+
+/// Something to do with whichever backend was chosen; it is compiled once for each.
+pub trait WithBackend {
+    /// What it gives.
+    type Out;
+    /// Does it.
+    fn run<B: Backend + 'static>(self, backend: B) -> Result<Self::Out, Fault>;
+}
+
+/// Makes the backend that the options name and hands it on.
+pub fn with_backend<W: WithBackend>(args: &EngineArgs, work: W) -> Result<W::Out, Fault> {
+    let threads = threads(args);
+    match args.backend {
+        BackendKind::Exact => work.run(Portable::new(Numeric::Exact, threads)),
+        BackendKind::Portable => work.run(Portable::new(Numeric::Quantised, threads)),
+        BackendKind::Cpu => {
+            let isa = args.isa.map(|isa| match isa {
+                IsaKind::Avx2 => Isa::Avx2,
+                IsaKind::Avx512 => Isa::Avx512,
+            });
+            match (Cpu::new(isa, threads), isa) {
+                (Some(cpu), _) => work.run(cpu),
+                (None, Some(isa)) => Err(Fault::input(format!("this machine has no {isa:?}; leave --isa out"))),
+                (None, None) => {
+                    eprintln!("note: this CPU has no AVX2; using the portable backend, which is slow");
+                    work.run(Portable::new(Numeric::Quantised, threads))
+                }
+            }
+        }
+    }
+}
+
+/// Worker threads to use.
+pub fn threads(args: &EngineArgs) -> usize {
+    args.threads.map_or_else(cpu::dispatch::threads, usize::from)
+}
+
+impl Opened {
+    /// Tokenizer and templates.
+    pub fn text(&self) -> Result<TextKit, Fault> {
+        let vocab = self.loaded.desc.vocab.as_ref().map_err(Fault::input)?;
+        let tokenizer = Tokenizer::new(vocab).map_err(Fault::input)?;
+        let path = self.found.path.display();
+        TextKit::new(tokenizer, vocab.chat_template.as_deref()).or_else(|e| {
+            eprintln!("note: the chat template of {path} cannot be used ({e}); chat is off for this model");
+            let tokenizer = Tokenizer::new(vocab).map_err(Fault::input)?;
+            TextKit::new(tokenizer, None).map_err(Fault::input)
+        })
+    }
+
+    /// Context length: what was asked for, within what the model was made for.
+    pub fn n_ctx(&self, args: &EngineArgs) -> Result<usize, Fault> {
+        let most = self.loaded.desc.hp.n_ctx;
+        match args.ctx {
+            Some(ctx) if ctx as usize > most => {
+                Err(Fault::input(format!("--ctx {ctx} is beyond what {} was made for ({most})", self.found.name)))
+            }
+            Some(ctx) => Ok(ctx as usize),
+            None => Ok(most.min(CTX_DEFAULT_MAX)),
+        }
+    }
+
+    fn weights<B: Backend>(&self, backend: &mut B) -> Result<Model<B>, Fault> {
+        let total: u64 = self.loaded.desc.weight_bytes();
+        let bar = progress_bar(total, "loading");
+        let model = Model::load(backend, &self.loaded.desc, &self.loaded.bytes(), |t| {
+            bar.inc(t.extent.len());
+            self.loaded.release(t);
+        })?;
+        bar.finish_and_clear();
+        Ok(model)
+    }
+
+    /// What equal logit bits are promised for: digest, version, numeric mode.
+    fn fingerprint<B: Backend>(&self, backend: &B) -> String {
+        let model = self.found.sha256.as_ref().map_or_else(|| self.found.name.clone(), ToString::to_string);
+        let numeric = if backend.numeric() == Numeric::Exact { "exact" } else { "q8" };
+        let short: String = model.chars().take(12).collect();
+        format!("vonk-{}-{short}-{numeric}", env!("CARGO_PKG_VERSION"))
+    }
+
+    /// An engine for this model.
+    pub fn engine(&self, args: &EngineArgs, n_slots: usize) -> Result<Box<dyn Stepper>, Fault> {
+        struct Make<'a>(&'a Opened, Config);
+        impl WithBackend for Make<'_> {
+            type Out = Box<dyn Stepper>;
+            fn run<B: Backend + 'static>(mut self, mut backend: B) -> Result<Self::Out, Fault> {
+                let model = self.0.weights(&mut backend)?;
+                self.1.fingerprint = self.0.fingerprint(&backend);
+                Ok(Box::new(Engine::new(backend, model, &self.1)?))
+            }
+        }
+        let config = Config { n_ctx: self.n_ctx(args)?, n_slots, step_rows: STEP_ROWS, fingerprint: String::new() };
+        with_backend(args, Make(self, config))
+    }
+
+    /// One sequence to be fed by hand.
+    pub fn probe<B: Backend>(
+        &self,
+        mut backend: B,
+        n_ctx: usize,
+        rows: usize,
+        picks: usize,
+    ) -> Result<Probe<B>, Fault> {
+        let model = self.weights(&mut backend)?;
+        Ok(Probe::new(backend, model, n_ctx, rows, picks)?)
+    }
+}
+
+/// A bar over bytes, on a terminal only.
+pub fn progress_bar(total: u64, what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::new(total).with_message(what);
+    let style = "{msg} [{bar:32}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+    bar.set_style(
+        ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "),
+    );
+    bar
+}

@@ -1,0 +1,109 @@
+//! `vonk serve` and `vonk up`.
+
+use crate::args;
+use crate::fault::Fault;
+use crate::files::pull_shown;
+use crate::generate::{Outcome, generate, to_stdout};
+use crate::open::{Opened, open};
+use server::{Config, Running, Served, TextKit};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use store::{DEFAULT_MODEL, Store};
+
+/// Code that `vonk up` completes, to show that everything works.
+const SNIPPET: &str = "def is_prime(n: int) -> bool:\n    \"\"\"Return True if n is a prime number.\"\"\"\n";
+/// Tokens of that completion.
+const SNIPPET_TOKENS: u32 = 96;
+
+fn server_fault(e: server::ServeError) -> Fault {
+    use server::ServeError::{Bind, Models, OpenBind};
+    if matches!(e, OpenBind(_) | Bind { .. } | Models(_)) { Fault::input(e) } else { Fault::failed(e) }
+}
+
+fn start(bind: SocketAddr, hosts: Vec<String>, insecure_open: bool) -> Result<Running, Fault> {
+    let config = Config { bind, hosts, insecure_open, catch_signals: true, ..Config::default() };
+    server::start(config).map_err(server_fault)
+}
+
+fn served(opened: &Opened, text: Arc<TextKit>, engine: Box<dyn engine::Stepper>) -> Served {
+    let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let defaults = Served::openai_defaults();
+    Served { name: opened.found.name.clone(), aliases: vec![], stepper: engine, text, created, defaults }
+}
+
+/// `vonk serve`.
+pub fn serve(args: args::Serve) -> Result<(), Fault> {
+    let names = if args.model.is_empty() { vec![DEFAULT_MODEL.to_string()] } else { args.model };
+    let opened: Vec<Opened> = names.iter().map(|name| open(Some(name))).collect::<Result<_, _>>()?;
+    let running = start(args.bind, args.host, args.insecure_open)?;
+    let begin = Instant::now();
+    let mut models = Vec::new();
+    for o in &opened {
+        let (text, engine) = both(o, &args.engine, usize::from(args.slots))?;
+        models.push(served(o, text, engine));
+        eprintln!("{} is ready ({:.1} s)", o.found.name, begin.elapsed().as_secs_f64());
+    }
+    running.add_models(models).map_err(server_fault)?;
+    println!("listening on http://{}/v1", running.addr());
+    wait(running)
+}
+
+fn wait(running: Running) -> Result<(), Fault> {
+    match running.join().map_err(server_fault)? {
+        true => Ok(()),
+        false => Err(Fault::failed("stopped before every answer was finished")),
+    }
+}
+
+/// `vonk up`.
+pub fn up(args: args::Up) -> Result<(), Fault> {
+    let name = args.model.as_deref().unwrap_or(DEFAULT_MODEL);
+    let store = Store::open(None)?;
+    if matches!(store.resolve(name), Err(store::StoreError::NotPulled { .. })) {
+        pull_shown(&store, name)?;
+    }
+    let begin = Instant::now();
+    let opened = open(Some(name))?;
+    let running = start(args.bind, vec![], false)?;
+    let (text, mut engine) = both(&opened, &args.engine, 4)?;
+    let ready = begin.elapsed();
+    let outcome = demonstrate(&text, &mut *engine)?;
+    let first_token_s = ready.as_secs_f64() + outcome.ttft_ms / 1e3;
+    running.add_models(vec![served(&opened, text, engine)]).map_err(server_fault)?;
+    let addr = running.addr();
+    println!("\n\n{}: {}; {first_token_s:.2} s from start to first token", opened.found.name, outcome.figures());
+    if args.once {
+        running.drain();
+        return wait(running);
+    }
+    println!("\nAPI: http://{addr}/v1 (OpenAI-compatible). Try:\n");
+    println!("curl http://{addr}/v1/chat/completions -H 'Content-Type: application/json' -d '{}'", curl_body());
+    println!("\nCtrl-C stops it.");
+    wait(running)
+}
+
+fn curl_body() -> serde_json::Value {
+    let message = serde_json::json!({"role": "user", "content": "Write a haiku about compilers."});
+    serde_json::json!({"model": "default", "messages": [message]})
+}
+
+/// Text side and engine, made side by side: the tokenizer of a large vocabulary takes a while, too.
+fn both(opened: &Opened, args: &args::Engine, slots: usize) -> Result<(Arc<TextKit>, Box<dyn engine::Stepper>), Fault> {
+    std::thread::scope(|scope| {
+        let text = scope.spawn(|| opened.text());
+        let engine = opened.engine(args, slots)?;
+        let text =
+            text.join().map_err(|_| Fault::failed("the tokenizer could not be built (a bug; please report it)"))??;
+        Ok((Arc::new(text), engine))
+    })
+}
+
+fn demonstrate(text: &TextKit, engine: &mut dyn engine::Stepper) -> Result<Outcome, Fault> {
+    let ids = text.tokenizer.encode(SNIPPET, text::Encode::PROMPT);
+    let ends = ["\n\n\n", "\ndef ", "\nclass ", "\nif __name__", "\n#", "\nprint"];
+    let stop = ends.map(str::to_string).to_vec();
+    let sampling = args::Sampling { stop, ..args::Sampling::greedy(SNIPPET_TOKENS) };
+    to_stdout(SNIPPET)?;
+    generate(engine, text, ids, &sampling, &mut to_stdout)
+}

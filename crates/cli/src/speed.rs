@@ -1,0 +1,212 @@
+//! `vonk bench`: this machine's ceilings, a model's speed beside them, and servers side by side.
+
+use crate::args::{self, BenchWhat};
+use crate::fault::{Fault, print_json};
+use crate::open::{Opened, WithBackend, open, threads, with_backend};
+use ::bench::local::{Local, Part, Plan, measure, measure_rows};
+use ::bench::stats;
+use cpu::Ceiling;
+use ops::Backend;
+use serde_json::{Map, Value, json};
+use std::time::Instant;
+
+/// Memory read for the bandwidth figure: far beyond any cache.
+const READ_BYTES: usize = 512 << 20;
+/// Repetitions of a ceiling's measurement.
+const CEILING_REPS: usize = 7;
+
+/// The median; NaN of nothing.
+fn median(values: &[f64]) -> f64 {
+    stats::median(values).unwrap_or(f64::NAN)
+}
+
+/// `vonk bench ...`.
+pub fn bench(args: args::Bench) -> Result<(), Fault> {
+    match args.what {
+        Some(BenchWhat::Rows(rows)) => return bench_rows(rows),
+        Some(BenchWhat::Ceiling(c)) => return bench_ceiling(&c),
+        None => {}
+    }
+    if let Some(url) = &args.url {
+        return remote(url, &args);
+    }
+    let opened = open(args.model.as_deref())?;
+    let mut reports = Vec::new();
+    for depth in &args.depth {
+        let plan = Plan { depth: *depth, prefill: args.prefill, decode: args.decode, reps: args.reps };
+        let quiet = args.json;
+        let (prefill, decode) = with_backend(&args.engine, Measure { opened: &opened, plan, quiet })?;
+        let local = Local { model: opened.found.name.clone(), threads: threads(&args.engine), prefill, decode };
+        if args.json {
+            print_json(&local)?;
+        }
+        reports.push(local);
+    }
+    if !args.json {
+        print_table(&opened, &reports, threads(&args.engine));
+    }
+    Ok(())
+}
+
+struct Measure<'a> {
+    opened: &'a Opened,
+    plan: Plan,
+    quiet: bool,
+}
+
+impl WithBackend for Measure<'_> {
+    type Out = (Option<Part>, Option<Part>);
+    fn run<B: Backend + 'static>(self, backend: B) -> Result<Self::Out, Fault> {
+        let n_ctx = self.plan.depth + self.plan.prefill.max(self.plan.decode).max(64);
+        let most = self.opened.loaded.desc.hp.n_ctx;
+        if n_ctx > most {
+            return Err(Fault::input(format!("depth and tokens make {n_ctx}, beyond the model's context of {most}")));
+        }
+        let mut probe = self.opened.probe(backend, n_ctx, base::limits::STEP_ROWS_MAX, 1)?;
+        let mut show = |line: &str| {
+            if !self.quiet {
+                eprint!("\r\x1b[2K{line}");
+            }
+        };
+        let out = measure(&mut probe, self.plan, &mut show);
+        show("");
+        Ok(out)
+    }
+}
+
+struct MeasureRows<'a>(&'a Opened, &'a args::BenchRows);
+
+impl WithBackend for MeasureRows<'_> {
+    type Out = Vec<::bench::local::Rows>;
+    fn run<B: Backend + 'static>(self, backend: B) -> Result<Self::Out, Fault> {
+        let most = self.1.rows.iter().copied().max().unwrap_or(1);
+        if most == 0 || most > base::limits::STEP_ROWS_MAX {
+            return Err(Fault::input(format!("--rows must be between 1 and {}", base::limits::STEP_ROWS_MAX)));
+        }
+        let mut probe = self.0.probe(backend, self.1.depth + most, base::limits::STEP_ROWS_MAX, most)?;
+        Ok(measure_rows(&mut probe, &self.1.rows, self.1.depth, self.1.reps))
+    }
+}
+
+fn bench_rows(args: args::BenchRows) -> Result<(), Fault> {
+    let opened = open(args.model.as_deref())?;
+    let rows = with_backend(&args.engine, MeasureRows(&opened, &args))?;
+    if args.json {
+        return print_json(&json!({"rows": rows}));
+    }
+    let one = rows.first().map_or(1.0, |r| median(&r.ms));
+    for r in &rows {
+        let ms = median(&r.ms);
+        println!("{:4} rows at depth {}: {ms:8.2} ms, {:5.2} x the first", r.rows, args.depth, ms / one);
+    }
+    Ok(())
+}
+
+/// Ceilings of this machine at a thread count.
+struct Ceilings {
+    read_gbps: f64,
+    int8_gops: f64,
+    f32_gflops: f64,
+}
+
+fn ceilings(threads: usize) -> Option<Ceilings> {
+    let mut c = Ceiling::new(None, threads, READ_BYTES)?;
+    let mut best = |work: &mut dyn FnMut(&mut Ceiling) -> u64| {
+        let rate = |_| {
+            let start = Instant::now();
+            work(&mut c) as f64 / start.elapsed().as_secs_f64() / 1e9
+        };
+        median(&(0..CEILING_REPS).map(rate).collect::<Vec<f64>>())
+    };
+    Some(Ceilings {
+        read_gbps: best(&mut Ceiling::read),
+        int8_gops: best(&mut Ceiling::int8),
+        f32_gflops: best(&mut Ceiling::f32),
+    })
+}
+
+fn bench_ceiling(args: &args::BenchCeiling) -> Result<(), Fault> {
+    let most = cpu::dispatch::threads();
+    let mut counts = vec![1];
+    counts.extend((most > 1).then_some(most));
+    let (mut read, mut int8, mut f32s) = (Map::new(), Map::new(), Map::new());
+    for threads in counts {
+        let c = ceilings(threads).ok_or_else(|| Fault::failed("no instruction set of this CPU is known here"))?;
+        if !args.json {
+            println!(
+                "{threads} threads: memory read {:.1} GB/s, int8 {:.0} Gop/s, f32 {:.0} GFLOP/s",
+                c.read_gbps, c.int8_gops, c.f32_gflops
+            );
+        }
+        for (map, value) in [(&mut read, c.read_gbps), (&mut int8, c.int8_gops), (&mut f32s, c.f32_gflops)] {
+            map.insert(threads.to_string(), Value::from(value));
+        }
+    }
+    if args.json {
+        print_json(&json!({"read_gbps": read, "int8_gops": int8, "f32_gflops": f32s}))?;
+    }
+    Ok(())
+}
+
+/// Figures beside what memory and arithmetic would allow.
+fn print_table(opened: &Opened, reports: &[Local], threads: usize) {
+    let traffic = model::traffic(&opened.loaded.desc);
+    let ceiling = ceilings(threads);
+    println!(
+        "{}, {threads} threads; {} weight bytes and {} KV bytes per position and token",
+        opened.found.name, traffic.weight_bytes, traffic.kv_bytes_per_position
+    );
+    if let Some(c) = &ceiling {
+        println!(
+            "this machine: memory read {:.1} GB/s, int8 {:.0} Gop/s, f32 {:.0} GFLOP/s",
+            c.read_gbps, c.int8_gops, c.f32_gflops
+        );
+    }
+    println!(
+        "{:8} {:>6} {:>7} {:>10} {:>17} {:>9} {:>8}",
+        "", "tokens", "depth", "tok/s", "min-max", "ceiling", "of it"
+    );
+    for r in reports {
+        let line = |name: &str, p: &Part, ceiling: Option<f64>| {
+            let m = median(&p.tps);
+            let (low, high) = p.tps.iter().fold((f64::MAX, 0.0f64), |(l, h), x| (l.min(*x), h.max(*x)));
+            let beside = ceiling.map_or(String::new(), |c| format!("{c:9.1} {:6.0} %", 100.0 * m / c));
+            println!("{name:8} {:6} {:7} {m:10.1} {:>17} {beside}", p.n, p.depth, format!("{low:.1}-{high:.1}"));
+        };
+        if let Some(p) = &r.prefill {
+            line("prefill", p, ceiling.as_ref().map(|c| c.int8_gops * 1e9 / (2 * traffic.weight_macs) as f64));
+        }
+        if let Some(p) = &r.decode {
+            let bytes = traffic.weight_bytes + traffic.kv_bytes_per_position * (p.depth + p.n / 2) as u64;
+            line("decode", p, ceiling.as_ref().map(|c| c.read_gbps * 1e9 / bytes as f64));
+        }
+    }
+    if let Some((p, d)) = reports.first().and_then(|r| r.prefill.as_ref().zip(r.decode.as_ref())) {
+        let (ttft, itl) = (p.n as f64 / median(&p.tps), 1.0 / median(&d.tps));
+        let effective = d.n as f64 / (ttft + d.n as f64 * itl);
+        println!(
+            "a prompt of {} and an answer of {}: ttft {:.0} ms, effective speed {effective:.1} tok/s",
+            p.n,
+            d.n,
+            (ttft + itl) * 1e3
+        );
+    }
+}
+
+fn remote(url: &str, args: &args::Bench) -> Result<(), Fault> {
+    let remote = ::bench::remote::RemoteArgs {
+        url: url.to_string(),
+        against: args.against.clone(),
+        reps: args.reps,
+        max_tokens: args.max_tokens,
+        prompt_tokens: args.prompt_tokens,
+        model: args.model.clone().unwrap_or_else(|| "default".to_string()),
+        ..Default::default()
+    };
+    let report = ::bench::remote::compare(&remote, &mut |line| eprintln!("{line}")).map_err(Fault::failed)?;
+    if args.json {
+        return print_json(&report);
+    }
+    println!("{report}");
+    Ok(())
+}
