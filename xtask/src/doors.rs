@@ -53,7 +53,7 @@ const OUTSIDERS: &[(&str, &[&str])] = &[
     ("libc", &["store", "cpu", "cli"]),
     ("clap", &["cli"]),
     ("indicatif", &["cli"]),
-    ("minijinja", &["text"]),
+    ("minijinja", &[]),
     ("regex", &[]),
     ("fancy-regex", &[]),
 ];

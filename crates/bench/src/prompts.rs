@@ -3,8 +3,8 @@
 
 use base::rng;
 
-/// Bytes of such code per token, as coding models' tokenizers cut it.
-const BYTES_PER_TOKEN: usize = 4;
+/// Bytes of such code that make two tokens, as Qwen2.5-Coder's tokenizer cuts it (measured).
+const BYTES_PER_TWO_TOKENS: usize = 7;
 
 const NOUNS: [&str; 24] = [
     "buffer", "cursor", "token", "page", "route", "frame", "index", "record", "ledger", "socket", "packet", "branch",
@@ -39,7 +39,7 @@ impl Draws {
 /// About `tokens` tokens of Python that break off at the head of a function. Never longer than a line more than that.
 pub(crate) fn code(seed: u64, tokens: usize) -> String {
     let mut draws = Draws { seed, position: 0 };
-    let bytes = tokens.saturating_mul(BYTES_PER_TOKEN);
+    let bytes = tokens.saturating_mul(BYTES_PER_TWO_TOKENS) / 2;
     let id = rng::bits(seed, 0, 1);
     let tail = format!("\n\ndef {}_{}(items, limit):\n", draws.verb(), draws.noun());
     let mut out = format!("# module {id:016x}\n");
@@ -89,7 +89,7 @@ mod tests {
     fn prompts_have_the_length_that_was_asked_for() {
         for tokens in [0, 1, 16, 64, 256, 4096] {
             let prompt = code(tokens as u64, tokens);
-            let want = tokens * BYTES_PER_TOKEN;
+            let want = tokens * BYTES_PER_TWO_TOKENS / 2;
             assert!(prompt.len() <= want + 100 && prompt.len() + 100 >= want, "{tokens}: {}", prompt.len());
             assert!(prompt.ends_with("(items, limit):\n"));
         }

@@ -104,10 +104,24 @@ impl Opened {
 
     /// What equal logit bits are promised for: digest, version, numeric mode.
     fn fingerprint<B: Backend>(&self, backend: &B) -> String {
-        let model = self.found.sha256.as_ref().map_or_else(|| self.found.name.clone(), ToString::to_string);
+        let model = self.found.sha256.as_ref().map_or_else(|| self.sample_hash(), ToString::to_string);
         let numeric = if backend.numeric() == Numeric::Exact { "exact" } else { "q8" };
         let short: String = model.chars().take(12).collect();
         format!("vonk-{}-{short}-{numeric}", env!("CARGO_PKG_VERSION"))
+    }
+
+    /// For files outside the store, whose digest nobody computed: a hash of their lengths and of 64 bytes in every 64 KiB,
+    /// enough to tell two models apart without reading them whole.
+    fn sample_hash(&self) -> String {
+        let mut hash = 0;
+        for bytes in self.loaded.bytes() {
+            hash = base::rng::bits(hash, bytes.len() as u64, 1);
+            for sample in bytes.chunks(1 << 16) {
+                let words = sample[..sample.len().min(64)].chunks(8);
+                hash = words.fold(hash, |h, w| w.iter().fold(h, |h, b| base::rng::bits(h, u64::from(*b), 2)));
+            }
+        }
+        format!("{hash:016x}")
     }
 
     /// An engine for this model.
