@@ -33,7 +33,7 @@ pub const ROOMS: &[Room] = &[
     Room { forbids_unsafe: false, ..room("store", &["base", "formats"]) },
     room("protocol", &["base"]),
     room("server", &["base", "protocol", "engine", "store", "text", "route"]),
-    room("bench", &["base", "ops", "protocol", "engine"]),
+    room("bench", &["base", "quant", "ops", "protocol", "engine"]),
     room("xtask", &[]),
     room(
         "cli",

@@ -6,6 +6,7 @@ mod error;
 mod extract;
 mod http;
 pub mod humaneval;
+pub mod kernels;
 pub mod local;
 mod prompts;
 mod python;

@@ -304,7 +304,7 @@ pub struct Perplexity {
 /// `vonk bench`.
 #[derive(Args)]
 pub struct Bench {
-    /// `rows` or `ceiling` instead of prefill and decode
+    /// `rows`, `kernels` or `ceiling` instead of prefill and decode
     #[command(subcommand)]
     pub what: Option<BenchWhat>,
     /// Model to measure
@@ -347,8 +347,30 @@ pub struct Bench {
 pub enum BenchWhat {
     /// Time of one forward pass of several rows
     Rows(BenchRows),
+    /// Each kernel alone, beside the ceilings
+    Kernels(BenchKernels),
     /// What this machine can do at best: memory, int8, f32
     Ceiling(BenchCeiling),
+}
+
+/// `vonk bench kernels`.
+#[derive(Args)]
+pub struct BenchKernels {
+    /// Weight types [default: all]
+    #[arg(long, value_delimiter = ',')]
+    pub types: Vec<String>,
+    /// Row counts
+    #[arg(long, value_delimiter = ',', default_values_t = [1usize, 4, 16, 64, 512])]
+    pub rows: Vec<usize>,
+    /// Repetitions
+    #[arg(long, default_value_t = 7)]
+    pub reps: usize,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Engine options.
+    #[command(flatten)]
+    pub engine: Engine,
 }
 
 /// `vonk bench rows`.

@@ -3,10 +3,12 @@
 use crate::args::{self, BenchWhat};
 use crate::fault::{Fault, print_json};
 use crate::open::{Opened, WithBackend, open, threads, with_backend};
+use ::bench::kernels::{self, Kernel};
 use ::bench::local::{Local, Part, Plan, measure, measure_rows};
 use ::bench::stats;
 use cpu::Ceiling;
 use ops::Backend;
+use quant::DType;
 use serde_json::{Map, Value, json};
 use std::time::Instant;
 
@@ -24,6 +26,7 @@ fn median(values: &[f64]) -> f64 {
 pub fn bench(args: args::Bench) -> Result<(), Fault> {
     match args.what {
         Some(BenchWhat::Rows(rows)) => return bench_rows(rows),
+        Some(BenchWhat::Kernels(k)) => return bench_kernels(&k),
         Some(BenchWhat::Ceiling(c)) => return bench_ceiling(&c),
         None => {}
     }
@@ -98,6 +101,56 @@ fn bench_rows(args: args::BenchRows) -> Result<(), Fault> {
     for r in &rows {
         let ms = median(&r.ms);
         println!("{:4} rows at depth {}: {ms:8.2} ms, {:5.2} x the first", r.rows, args.depth, ms / one);
+    }
+    Ok(())
+}
+
+struct MeasureKernels<'a>(&'a args::BenchKernels, Vec<DType>);
+
+impl WithBackend for MeasureKernels<'_> {
+    type Out = Vec<Kernel>;
+    fn run<B: Backend + 'static>(self, mut backend: B) -> Result<Self::Out, Fault> {
+        Ok(kernels::measure(&mut backend, &self.1, &self.0.rows, self.0.reps)?)
+    }
+}
+
+fn bench_kernels(args: &args::BenchKernels) -> Result<(), Fault> {
+    let known = || DType::ALL.into_iter().filter(|t| t.is_weight());
+    let named = |name: &String| {
+        let list = || known().map(DType::name).collect::<Vec<_>>().join(", ");
+        let found = known().find(|t| t.name().eq_ignore_ascii_case(name));
+        found.ok_or_else(|| Fault::input(format!("`{name}` is no weight type; there are {}", list())))
+    };
+    let types = if args.types.is_empty() {
+        known().collect()
+    } else {
+        args.types.iter().map(named).collect::<Result<_, _>>()?
+    };
+    if args.rows.is_empty() || args.rows.iter().any(|n| *n == 0 || *n > base::limits::STEP_ROWS_MAX) {
+        return Err(Fault::input(format!("--rows must be between 1 and {}", base::limits::STEP_ROWS_MAX)));
+    }
+    let measured = with_backend(&args.engine, MeasureKernels(args, types))?;
+    let ceiling = ceilings(threads(&args.engine));
+    if args.json {
+        let ceiling =
+            ceiling.map(|c| json!({"read_gbps": c.read_gbps, "int8_gops": c.int8_gops, "f32_gflops": c.f32_gflops}));
+        return print_json(&json!({"kernels": measured, "ceiling": ceiling}));
+    }
+    println!("{:30} {:>5} {:>10} {:>8} {:>6} {:>9} {:>6}", "kernel", "rows", "ms", "GB/s", "of it", "Gop/s", "of it");
+    for k in &measured {
+        let share = |x: f64, of: Option<f64>| of.map_or(String::new(), |of| format!("{:.0} %", 100.0 * x / of));
+        let is_f32 = k.kernel.starts_with("attend") || k.kernel.contains("F16") || k.kernel.contains("F32");
+        let peak = ceiling.as_ref().map(|c| if is_f32 { c.f32_gflops } else { c.int8_gops });
+        let memory = share(k.gbps, ceiling.as_ref().map(|c| c.read_gbps));
+        println!(
+            "{:30} {:5} {:10.4} {:8.1} {memory:>6} {:9.1} {:>6}",
+            k.kernel,
+            k.rows,
+            k.ms,
+            k.gbps,
+            k.gops,
+            share(k.gops, peak)
+        );
     }
     Ok(())
 }

@@ -106,23 +106,50 @@ pub fn merge(p: &mut [f32], d_pad: usize, max: f32, sum: f32, out: &[f32]) {
 /// Scores of `V` queries against the first `most` keys of a chunk, sixteen keys at a time.
 #[inline(always)]
 unsafe fn score<L: Lanes, const V: usize>(job: &Attend<'_>, chunk: usize, most: usize, q: &[f32], scores: &mut [f32]) {
-    let (d, d_pad) = (job.kv.shape.d_head, job.kv.d_pad());
-    assert!(q.len() >= V * d_pad && scores.len() >= V * CHUNK);
-    for start in (0..most).step_by(LANES) {
-        let pos = chunk * CHUNK + start;
-        let (keys, _) = job.kv.head(job.layer, job.pages[pos / PAGE_LEN], job.head);
-        let keys = &keys[pos % PAGE_LEN * d..][..LANES * d];
-        // SAFETY: `keys` holds d lanes of sixteen; queries and scores were checked above.
+    let mut start = 0;
+    while start < most {
+        // SAFETY: forwarded; a page holds four groups of keys, so two neighbours at an even place are in one page.
         unsafe {
-            let mut acc = [L::splat(0.0); V];
-            for k in 0..d {
-                let key = L::load_f16(keys.as_ptr().add(k * LANES));
-                for v in 0..V {
-                    acc[v] = L::fma(L::splat(*q.as_ptr().add(v * d_pad + k)), key, acc[v]);
+            if L::ATTEND_BLOCKS >= 4 && start + LANES < most && (start / LANES).is_multiple_of(2) {
+                score_groups::<L, V, 2>(job, chunk, start, q, scores);
+                start += 2 * LANES;
+            } else {
+                score_groups::<L, V, 1>(job, chunk, start, q, scores);
+                start += LANES;
+            }
+        }
+    }
+}
+
+/// Scores of `V` queries against `G` neighbouring groups of sixteen keys, which lie in one page.
+#[inline(always)]
+unsafe fn score_groups<L: Lanes, const V: usize, const G: usize>(
+    job: &Attend<'_>,
+    chunk: usize,
+    start: usize,
+    q: &[f32],
+    scores: &mut [f32],
+) {
+    let (d, d_pad) = (job.kv.shape.d_head, job.kv.d_pad());
+    let pos = chunk * CHUNK + start;
+    let (keys, _) = job.kv.head(job.layer, job.pages[pos / PAGE_LEN], job.head);
+    let keys = &keys[pos % PAGE_LEN * d..][..G * LANES * d];
+    assert!(scores.len() >= (V - 1) * CHUNK + start + G * LANES && q.len() >= (V - 1) * d_pad + d);
+    // SAFETY: `keys` holds G groups of d lanes of sixteen; queries and scores are long enough (asserted).
+    unsafe {
+        let mut acc = [[L::splat(0.0); G]; V];
+        for k in 0..d {
+            let key: [L::F; G] = std::array::from_fn(|g| L::load_f16(keys.as_ptr().add((g * d + k) * LANES)));
+            for v in 0..V {
+                let query = L::splat(*q.as_ptr().add(v * d_pad + k));
+                for g in 0..G {
+                    acc[v][g] = L::fma(query, key[g], acc[v][g]);
                 }
             }
-            for v in 0..V {
-                L::store(scores.as_mut_ptr().add(v * CHUNK + start), acc[v]);
+        }
+        for v in 0..V {
+            for g in 0..G {
+                L::store(scores.as_mut_ptr().add(v * CHUNK + start + g * LANES), acc[v][g]);
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::mem::{Act, Aligned, LANES};
 use crate::packed::Packed;
 use crate::pool::{Out, Pool};
 use ops::attention::CHUNK;
-use ops::{Backend, Batch, KvShape, MatSrc, Norm, Numeric, OpsError, PAGE_LEN, Proj, RopePairing, math};
+use ops::{Backend, Batch, KvShape, MatSrc, Norm, Numeric, OpsError, PAGE_LEN, Proj, RopePairing};
 
 /// Rows of one sequence whose attention is one item per key/value head.
 #[derive(Clone, Copy)]
@@ -113,6 +113,7 @@ impl Cpu {
         }
         let scratch = Out::new(&mut gemm_scratch[..]);
         let grain = grain(total, pool.threads(), n);
+        let ahead = if grain == 1 { pool.threads() } else { 1 };
         pool.run(total, grain, &|item, thread| {
             let mut at = item;
             for (mat, bias, out, stride) in jobs.iter().flatten() {
@@ -125,6 +126,7 @@ impl Cpu {
                         mat,
                         group: 2 * at,
                         groups,
+                        next: 2 * (at + ahead),
                         rows_q,
                         x: normed.all().as_ptr(),
                         x_stride: normed.stride,
@@ -161,7 +163,7 @@ impl Cpu {
 
 /// Items one thread takes at a time: long runs while there is much to do, so that memory is read in streams.
 fn grain(items: usize, threads: usize, rows: usize) -> usize {
-    if rows > 8 { 1 } else { (items / (threads * 8)).clamp(1, 64) }
+    if rows > 64 { 1 } else { (items / (threads * 8)).clamp(1, 64) }
 }
 
 impl Backend for Cpu {
@@ -264,13 +266,16 @@ impl Backend for Cpu {
         let outs = [Out::new(out.all_mut()), Out::new(up_scratch.all_mut())];
         let scratch = Out::new(&mut gemm_scratch[..]);
         let items = gate.groups.div_ceil(2);
-        pool.run(items, grain(items, pool.threads(), n), &|item, thread| {
+        let grain = grain(items, pool.threads(), n);
+        let ahead = if grain == 1 { pool.threads() } else { 1 };
+        pool.run(items, grain, &|item, thread| {
             let (group, groups) = (2 * item, (gate.groups - 2 * item).min(2));
             for i in 0..2 {
                 let job = Gemm {
                     mat: mats[i],
                     group,
                     groups,
+                    next: group + 2 * ahead,
                     rows_q,
                     x: normed.all().as_ptr(),
                     x_stride: normed.stride,
@@ -296,10 +301,12 @@ impl Backend for Cpu {
     fn rope(&mut self, q: &mut Act, n: usize, d_head: usize, angles: &Act, pairing: RopePairing) {
         let (stride, width) = (q.stride, q.width);
         let out = Out::new(q.all_mut());
+        let kernels = self.kernels;
         let each = |i: usize, _: usize| {
-            // SAFETY: the item owns row `i`.
-            for head in unsafe { out.part(i * stride, width) }.chunks_exact_mut(d_head) {
-                math::rope_head(head, angles.row(i), pairing == RopePairing::Interleaved);
+            // SAFETY: the item owns row `i`; the kernel's features were checked when the table was chosen.
+            unsafe {
+                let heads = out.part(i * stride, width);
+                (kernels.rope)(heads, d_head, angles.row(i), pairing == RopePairing::Interleaved);
             }
         };
         if n < ROWS_SHARED { (0..n).for_each(|i| each(i, 0)) } else { self.pool.run(n, 4, &each) }

@@ -61,6 +61,33 @@ pub unsafe fn rms_norm<L: Lanes>(x: &[f32], weight: &[f32], eps: f32, out: &mut 
     }
 }
 
+/// `ops::math::rope_head`; pairs of halves go sixteen at a time.
+///
+/// # Safety
+/// As `Lanes`.
+#[inline(always)]
+pub unsafe fn rope<L: Lanes>(heads: &mut [f32], d_head: usize, angles: &[f32], interleaved: bool) {
+    let half = angles.len() / 2;
+    if interleaved || !half.is_multiple_of(LANES) {
+        heads.chunks_exact_mut(d_head).for_each(|head| ops::math::rope_head(head, angles, interleaved));
+        return;
+    }
+    let (cos, sin) = angles.split_at(half);
+    for head in heads.chunks_exact_mut(d_head) {
+        let (xs, ys) = head[..2 * half].split_at_mut(half);
+        let pairs = xs.chunks_exact_mut(LANES).zip(ys.chunks_exact_mut(LANES));
+        for ((x, y), (c, s)) in pairs.zip(cos.chunks_exact(LANES).zip(sin.chunks_exact(LANES))) {
+            // SAFETY: all four chunks hold sixteen elements.
+            unsafe {
+                let (a, b) = (L::load(x.as_ptr()), L::load(y.as_ptr()));
+                let (c, s) = (L::load(c.as_ptr()), L::load(s.as_ptr()));
+                L::store(x.as_mut_ptr(), L::sub(L::mul(a, c), L::mul(b, s)));
+                L::store(y.as_mut_ptr(), L::add(L::mul(a, s), L::mul(b, c)));
+            }
+        }
+    }
+}
+
 /// # Safety
 /// As `Lanes`; `out` has room for `x.len()` columns (a multiple of 32) and is not in use elsewhere.
 #[inline(always)]
@@ -90,13 +117,13 @@ pub unsafe fn quantise<L: Lanes>(x: &[f32], out: &RowQ) {
 #[inline(always)]
 unsafe fn sums<L: Lanes>(out: &RowQ, at: usize, len: usize) {
     for k in (at..at + len).step_by(64) {
-        let mut fours = [0.0f32; LANES];
+        let mut fours = [0i32; LANES];
         // SAFETY: rows are readable to the next multiple of 64 columns; groups past `len` are not stored.
         unsafe {
             let ones = L::splat_i(0x0101_0101);
             let s = L::dot4(L::zero_i(), ones, L::load_bytes(out.q.add(k).cast()));
-            L::store(fours.as_mut_ptr(), L::to_f(s));
-            let sum = |i: usize| fours[i..i + 4].iter().map(|x| *x as i32).sum::<i32>();
+            L::store_bytes(fours.as_mut_ptr().cast(), s);
+            let sum = |i: usize| fours[i] + fours[i + 1] + fours[i + 2] + fours[i + 3];
             out.put_sums(k / 32, sum(0), sum(4));
             if k + 32 < at + len {
                 out.put_sums(k / 32 + 1, sum(8), sum(12));

@@ -28,6 +28,8 @@ pub struct Gemm<'a> {
     pub group: usize,
     /// Groups: 1 or 2.
     pub groups: usize,
+    /// The group that this thread will probably take next: its codes are prefetched while this one's are worked on.
+    pub next: usize,
     /// Quantised rows (for quantised weights).
     pub rows_q: &'a [RowQ],
     /// f32 rows (for float weights): the first one, ...
@@ -84,7 +86,7 @@ unsafe fn quantised<L: Lanes, C: CodesOf, S: ScalesOf, P: ScalesOf, const ZERO: 
 ) {
     // SAFETY: `gemm`'s contract; codes and scales of a group are one stride long each.
     unsafe {
-        if job.rows_q.len() <= 2 {
+        if job.rows_q.len() <= few_max::<L>() {
             for i in 0..job.groups {
                 let (codes, scales) = pointers(job, i);
                 few::<L, C, S, ZERO>(job, i, codes, scales, zero);
@@ -112,7 +114,7 @@ unsafe fn quantised<L: Lanes, C: CodesOf, S: ScalesOf, P: ScalesOf, const ZERO: 
 unsafe fn wide<L: Lanes>(job: &Gemm<'_>) {
     // SAFETY: `gemm`'s contract.
     unsafe {
-        if job.rows_q.len() <= 2 {
+        if job.rows_q.len() <= few_max::<L>() {
             for i in 0..job.groups {
                 let (codes, scales) = pointers(job, i);
                 few::<L, B8, Half, true>(job, i, codes, scales, 128);
@@ -158,7 +160,12 @@ unsafe fn unpack<L: Lanes, C: CodesOf, S: ScalesOf>(job: &Gemm<'_>, i: usize, pa
     }
 }
 
-/// One group, one or two rows.
+/// Rows for which decoding the codes in registers, again for every tile, is cheaper than a panel.
+const fn few_max<L: Lanes>() -> usize {
+    if L::TILE >= 6 { 4 } else { 2 }
+}
+
+/// One group, a few rows.
 #[inline(always)]
 unsafe fn few<L: Lanes, C: CodesOf, S: ScalesOf, const ZERO: bool>(
     job: &Gemm<'_>,
@@ -169,14 +176,17 @@ unsafe fn few<L: Lanes, C: CodesOf, S: ScalesOf, const ZERO: bool>(
 ) {
     // SAFETY: `gemm`'s contract.
     unsafe {
+        macro_rules! rows {
+            ($t:literal, $acts:expr) => {{
+                let y = tile::<L, C, S, ZERO, 1, $t>([codes], [scales], job.mat.cols, $acts, zero);
+                sink::<L, 1, $t>(job, i, 0, y);
+            }};
+        }
         match job.rows_q {
-            [a] => {
-                sink::<L, 1, 1>(job, i, 0, tile::<L, C, S, ZERO, 1, 1>([codes], [scales], job.mat.cols, &[*a], zero))
-            }
-            [a, b] => {
-                let y = tile::<L, C, S, ZERO, 1, 2>([codes], [scales], job.mat.cols, &[*a, *b], zero);
-                sink::<L, 1, 2>(job, i, 0, y);
-            }
+            [a] => rows!(1, &[*a]),
+            [a, b] => rows!(2, &[*a, *b]),
+            [a, b, c] if L::TILE >= 6 => rows!(3, &[*a, *b, *c]),
+            [a, b, c, d] if L::TILE >= 6 => rows!(4, &[*a, *b, *c, *d]),
             _ => {}
         }
     }
@@ -191,8 +201,15 @@ unsafe fn many<L: Lanes, C: CodesOf, S: ScalesOf, const ZERO: bool>(
     zero: u8,
 ) {
     let mut at = 0;
+    let (next, tiles) = (job.mat.codes.get(job.next * job.mat.codes_stride..), job.rows_q.len().div_ceil(L::TILE));
+    let next = next.map_or(&[][..], |n| &n[..n.len().min(job.groups * job.mat.codes_stride)]);
+    let mut shares = next.chunks(next.len().div_ceil(tiles.max(1)).next_multiple_of(64).max(64));
     while at < job.rows_q.len() {
         let rest = &job.rows_q[at..];
+        for line in shares.next().unwrap_or_default().chunks(64) {
+            // SAFETY: a prefetch touches nothing.
+            unsafe { L::prefetch(line.as_ptr()) };
+        }
         macro_rules! run {
             ($t:literal, $acts:expr) => {{
                 let acts: &[RowQ; $t] = $acts;

@@ -49,6 +49,8 @@ pub unsafe trait Lanes: Copy + 'static {
     unsafe fn tree(a: Self::F) -> f32;
     unsafe fn max_of(a: Self::F) -> f32;
 
+    /// Asks for the line at `p` to come nearer; any address is fine.
+    unsafe fn prefetch(p: *const u8);
     unsafe fn load_bytes(p: *const u8) -> Self::I;
     unsafe fn store_bytes(p: *mut u8, x: Self::I);
     unsafe fn splat_i(x: i32) -> Self::I;

@@ -31,6 +31,8 @@ pub struct Kernels {
     pub rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32], usize),
     /// `gate[i] = silu(gate[i]) * up[i]`, whole lanes.
     pub swiglu: unsafe fn(&mut [f32], &[f32]),
+    /// `(heads, d_head, angles, interleaved)`: rotates every head of one row.
+    pub rope: unsafe fn(&mut [f32], usize, &[f32], bool),
     /// One chunk-run of attention.
     pub attend: unsafe fn(&Attend<'_>, &mut [f32]),
     /// Stores one position: `(where, keys, values)`.
@@ -71,6 +73,11 @@ macro_rules! table {
                 unsafe { simd::generic::swiglu::<$lanes>(gate, up) }
             }
             #[target_feature(enable = $features)]
+            pub unsafe fn rope(heads: &mut [f32], d_head: usize, angles: &[f32], interleaved: bool) {
+                // SAFETY: as above.
+                unsafe { simd::generic::rope::<$lanes>(heads, d_head, angles, interleaved) }
+            }
+            #[target_feature(enable = $features)]
             pub unsafe fn attend(job: &simd::Attend<'_>, scratch: &mut [f32]) {
                 // SAFETY: as above.
                 unsafe { simd::generic::attend::<$lanes>(job, scratch) }
@@ -105,6 +112,7 @@ macro_rules! table {
             quantise: entry::quantise,
             rms_norm: entry::rms_norm,
             swiglu: entry::swiglu,
+            rope: entry::rope,
             attend: entry::attend,
             kv_put: entry::kv_put,
             read: entry::read,
@@ -118,7 +126,7 @@ pub(crate) use table;
 /// What `table!` compiles.
 pub(crate) mod generic {
     pub use super::attend::attend;
-    pub use super::elem::{quantise, read, rms_norm, spin_f32, spin_int8, swiglu};
+    pub use super::elem::{quantise, read, rms_norm, rope, spin_f32, spin_int8, swiglu};
     pub use super::gemm::gemm;
     pub use super::kv::{Slot, kv_put};
 }
