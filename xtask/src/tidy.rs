@@ -10,6 +10,8 @@ const UNSAFE_FILES: &[&str] = &[
     "crates/cpu/src/x86_64/",
     "crates/cpu/src/aarch64/",
     "crates/cpu/src/pool.rs",
+    // Asks for huge pages.
+    "crates/cpu/src/mem.rs",
     // Kernels written once over `Lanes`, and what calls them; the reference writes disjoint outputs from several threads.
     "crates/cpu/src/simd/",
     "crates/cpu/src/ceiling.rs",

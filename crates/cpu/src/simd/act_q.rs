@@ -3,7 +3,7 @@
 
 use crate::mem::Aligned;
 use ops::OpsError;
-use quant::ACT_BLOCK;
+use quant::{ACT_BLOCK, DType};
 
 /// Zero points of 32-column groups, in the order they are stored.
 const ZEROS_32: [i32; 3] = [8, 16, 128];
@@ -51,26 +51,49 @@ impl RowQ {
         let at16 = ZEROS_16.iter().position(|z| *z == zero).map(|i| (ZEROS_32.len() + 2 * i) * self.g32);
         self.negs.wrapping_add(at32.or(at16).unwrap_or(0))
     }
-    /// Stores the sums of 16 columns number `2 * g` and `2 * g + 1`, and of the 32 they make.
+    /// Stores the sums of 16 columns number `2 * g` and `2 * g + 1`, and of the 32 they make, as far as they are needed.
     ///
     /// # Safety
     /// `g < self.g32`, and nobody else reads or writes this row.
-    pub unsafe fn put_sums(&self, g: usize, low: i32, high: i32) {
+    #[inline(always)]
+    pub unsafe fn put_sums(&self, g: usize, low: i32, high: i32, need: Need) {
         debug_assert!(g < self.g32);
-        let runs16 = ZEROS_32.len() * self.g32;
+        let (runs16, both) = (ZEROS_32.len() * self.g32, low + high);
         // SAFETY: g is within the row's g32 groups (asserted), and the runs are laid out one after the other in the row.
         unsafe {
-            *self.sums.add(g) = (low + high) as f32;
-            *self.sums.add(self.g32 + 2 * g) = low as f32;
-            *self.sums.add(self.g32 + 2 * g + 1) = high as f32;
-            for (i, z) in ZEROS_32.iter().enumerate() {
-                *self.negs.add(i * self.g32 + g) = -z * (low + high);
+            if need.biases {
+                *self.sums.add(g) = both as f32;
+                *self.sums.add(self.g32 + 2 * g) = low as f32;
+                *self.sums.add(self.g32 + 2 * g + 1) = high as f32;
             }
-            for (i, z) in ZEROS_16.iter().enumerate() {
+            for (i, z) in ZEROS_32.iter().enumerate().filter(|(i, _)| need.zeros_32[*i]) {
+                *self.negs.add(i * self.g32 + g) = -z * both;
+            }
+            for (i, z) in ZEROS_16.iter().enumerate().filter(|(i, _)| need.zeros_16[*i]) {
                 *self.negs.add(runs16 + i * 2 * self.g32 + 2 * g) = -z * low;
                 *self.negs.add(runs16 + i * 2 * self.g32 + 2 * g + 1) = -z * high;
             }
         }
+    }
+}
+
+/// Which sums the matrices that will read the rows ask for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Need {
+    biases: bool,
+    zeros_32: [bool; ZEROS_32.len()],
+    zeros_16: [bool; ZEROS_16.len()],
+}
+
+impl Need {
+    /// Adds what weights of this type need.
+    pub fn and(mut self, dtype: DType) -> Self {
+        let Some(shape) = quant::shape(dtype) else { return self };
+        self.biases |= shape.has_bias;
+        let zero = i32::from(shape.zero);
+        self.zeros_32.iter_mut().zip(ZEROS_32).for_each(|(n, z)| *n |= z == zero);
+        self.zeros_16.iter_mut().zip(ZEROS_16).for_each(|(n, z)| *n |= z == zero);
+        self
     }
 }
 

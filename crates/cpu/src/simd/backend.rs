@@ -4,7 +4,7 @@
 
 use super::attend::{merge, partial_len, scratch_len};
 use super::gemm::{Into, scratch_bytes};
-use super::{ActQ, Attend, Gemm, Kernels, Kv, RowQ};
+use super::{ActQ, Attend, Gemm, Kernels, Kv, Need, RowQ};
 use crate::dispatch::{self, Isa};
 use crate::mem::{Act, Aligned, LANES};
 use crate::packed::Packed;
@@ -67,8 +67,17 @@ impl Cpu {
         })
     }
 
-    /// Norm (if any) and quantisation (if wanted) of `n` rows; fills `normed` and `rows_q`.
-    fn prepare(&mut self, x: &Act, n: usize, norm: Option<Norm<'_, Self>>, quantise: bool, floats: bool) {
+    /// Norm (if any) and quantisation of `n` rows as far as `mats` need them; fills `normed` and `rows_q`.
+    fn prepare<'a>(
+        &mut self,
+        x: &Act,
+        n: usize,
+        norm: Option<Norm<'_, Self>>,
+        mats: impl Iterator<Item = &'a Packed> + Clone,
+    ) {
+        let quantise = mats.clone().any(|m| m.dtype.is_quantised());
+        let floats = mats.clone().any(|m| !m.dtype.is_quantised());
+        let need = mats.fold(Need::default(), |need, m| need.and(m.dtype));
         let Self { kernels, pool, normed, quantised, rows_q, .. } = self;
         rows_q.clear();
         if quantise {
@@ -93,7 +102,7 @@ impl Cpu {
             }
             if quantise {
                 // SAFETY: the item owns row `i` of the quantised activations.
-                unsafe { (kernels.quantise)(&src[..width], &rows_q[i]) };
+                unsafe { (kernels.quantise)(&src[..width], &rows_q[i], need) };
             }
         };
         if n < ROWS_SHARED { (0..n).for_each(|i| each(i, 0)) } else { pool.run(n, 4, &each) }
@@ -239,13 +248,11 @@ impl Backend for Cpu {
         }
     }
     fn project(&mut self, x: &Act, n: usize, norm: Option<Norm<'_, Self>>, projs: &mut [Proj<'_, Self>]) {
-        let quantise = projs.iter().any(|p| p.mat.dtype.is_quantised());
-        let floats = projs.iter().any(|p| !p.mat.dtype.is_quantised());
-        self.prepare(x, n, norm, quantise, floats);
+        self.prepare(x, n, norm, projs.iter().map(|p| p.mat));
         self.multiply(n, projs, Into::Set);
     }
     fn project_add(&mut self, x: &Act, n: usize, mat: &Packed, bias: Option<&Vector>, into: &mut Act) {
-        self.prepare(x, n, None, mat.dtype.is_quantised(), !mat.dtype.is_quantised());
+        self.prepare(x, n, None, [mat].into_iter());
         self.multiply(n, &mut [Proj { mat, bias, out: into }], Into::Add);
     }
     fn gated(
@@ -259,8 +266,7 @@ impl Backend for Cpu {
         out: &mut Act,
     ) {
         let mats = [gate, up];
-        let quantise = mats.iter().any(|m| m.dtype.is_quantised());
-        self.prepare(x, n, norm, quantise, mats.iter().any(|m| !m.dtype.is_quantised()));
+        self.prepare(x, n, norm, mats.into_iter());
         let Self { kernels, pool, normed, rows_q, gemm_scratch, gemm_stride, .. } = self;
         let (gemm_stride, strides) = (*gemm_stride, [out.stride, up_scratch.stride]);
         let outs = [Out::new(out.all_mut()), Out::new(up_scratch.all_mut())];

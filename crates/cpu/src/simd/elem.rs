@@ -1,7 +1,7 @@
 //! Kernels over single rows: exp, norm, gate, quantisation. Each repeats its definition in `ops::math` and `quant::act`
 //! operation by operation.
 
-use super::{Lanes, RowQ};
+use super::{Lanes, Need, RowQ};
 use crate::mem::LANES;
 use ops::math::{EXP_MAX, EXP_MIN, EXP_POLY, LN2_HI, LN2_LO, LOG2_E};
 use quant::ACT_BLOCK;
@@ -88,26 +88,40 @@ pub unsafe fn rope<L: Lanes>(heads: &mut [f32], d_head: usize, angles: &[f32], i
     }
 }
 
+/// Blocks of activations whose scales are computed together: one register of them.
+const BLOCKS: usize = LANES;
+
 /// # Safety
 /// As `Lanes`; `out` has room for `x.len()` columns (a multiple of 32) and is not in use elsewhere.
 #[inline(always)]
-pub unsafe fn quantise<L: Lanes>(x: &[f32], out: &RowQ) {
+pub unsafe fn quantise<L: Lanes>(x: &[f32], out: &RowQ, need: Need) {
     debug_assert!(x.len().is_multiple_of(32) && x.len() / 32 <= out.g32);
-    for (b, xs) in x.chunks(ACT_BLOCK).enumerate() {
-        // SAFETY: `xs` is whole lanes long; the row has room for all of `x` (asserted), rounded up to whole blocks.
+    for (run, xs) in x.chunks(BLOCKS * ACT_BLOCK).enumerate() {
+        let mut amax = [0.0f32; BLOCKS];
+        let mut inverse = [0.0f32; BLOCKS];
+        let mut scale = [0.0f32; BLOCKS];
+        // SAFETY: every chunk of sixteen is whole; the row has room for all of `x` (asserted), rounded up to whole blocks.
         unsafe {
-            let mut top = L::splat(0.0);
-            for c in xs.chunks_exact(LANES) {
-                top = L::max(top, L::abs(L::load(c.as_ptr())));
+            for (m, block) in amax.iter_mut().zip(xs.chunks(ACT_BLOCK)) {
+                let mut top = L::splat(0.0);
+                for c in block.chunks_exact(LANES) {
+                    top = L::max(top, L::abs(L::load(c.as_ptr())));
+                }
+                *m = L::max_of(top);
             }
-            let amax = L::max_of(top);
-            *out.scale.add(b) = amax / 127.0;
-            let inverse = L::splat(if amax > 0.0 { 127.0 / amax } else { 0.0 });
-            for (i, c) in xs.chunks_exact(LANES).enumerate() {
-                let q = L::to_i(L::mul(L::load(c.as_ptr()), inverse));
-                L::store_i8(out.q.add(b * ACT_BLOCK + i * LANES), q);
+            let m = L::load(amax.as_ptr());
+            L::store(scale.as_mut_ptr(), L::div(m, L::splat(127.0)));
+            // A block of zeros divides by zero; its inverse is not used.
+            L::store(inverse.as_mut_ptr(), L::div(L::splat(127.0), m));
+            for (b, block) in xs.chunks(ACT_BLOCK).enumerate() {
+                *out.scale.add(run * BLOCKS + b) = scale[b];
+                let by = L::splat(if amax[b] > 0.0 { inverse[b] } else { 0.0 });
+                for (i, c) in block.chunks_exact(LANES).enumerate() {
+                    let q = L::to_i(L::mul(L::load(c.as_ptr()), by));
+                    L::store_i8(out.q.add((run * BLOCKS + b) * ACT_BLOCK + i * LANES), q);
+                }
             }
-            sums::<L>(out, b * ACT_BLOCK, xs.len());
+            sums::<L>(out, run * BLOCKS * ACT_BLOCK, xs.len(), need);
         }
     }
 }
@@ -115,7 +129,7 @@ pub unsafe fn quantise<L: Lanes>(x: &[f32], out: &RowQ) {
 /// # Safety
 /// As `quantise`: `len` columns from `at` on were just written.
 #[inline(always)]
-unsafe fn sums<L: Lanes>(out: &RowQ, at: usize, len: usize) {
+unsafe fn sums<L: Lanes>(out: &RowQ, at: usize, len: usize, need: Need) {
     for k in (at..at + len).step_by(64) {
         let mut fours = [0i32; LANES];
         // SAFETY: rows are readable to the next multiple of 64 columns; groups past `len` are not stored.
@@ -124,9 +138,9 @@ unsafe fn sums<L: Lanes>(out: &RowQ, at: usize, len: usize) {
             let s = L::dot4(L::zero_i(), ones, L::load_bytes(out.q.add(k).cast()));
             L::store_bytes(fours.as_mut_ptr().cast(), s);
             let sum = |i: usize| fours[i] + fours[i + 1] + fours[i + 2] + fours[i + 3];
-            out.put_sums(k / 32, sum(0), sum(4));
+            out.put_sums(k / 32, sum(0), sum(4), need);
             if k + 32 < at + len {
-                out.put_sums(k / 32 + 1, sum(8), sum(12));
+                out.put_sums(k / 32 + 1, sum(8), sum(12), need);
             }
         }
     }

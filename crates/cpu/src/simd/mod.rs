@@ -10,7 +10,7 @@ mod kv;
 mod lanes;
 mod tile;
 
-pub use act_q::{ActQ, RowQ};
+pub use act_q::{ActQ, Need, RowQ};
 pub use attend::Attend;
 pub use backend::Cpu;
 pub use gemm::Gemm;
@@ -26,7 +26,7 @@ pub struct Kernels {
     /// One or two groups of weight rows times all rows of activations.
     pub gemm: unsafe fn(&Gemm<'_>, &mut [u8]),
     /// Quantises one row.
-    pub quantise: unsafe fn(&[f32], &RowQ),
+    pub quantise: unsafe fn(&[f32], &RowQ, Need),
     /// `(x, weight, eps, out)`, all padded to whole lanes with zeros; the length in use comes last.
     pub rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32], usize),
     /// `gate[i] = silu(gate[i]) * up[i]`, whole lanes.
@@ -58,9 +58,9 @@ macro_rules! table {
                 unsafe { simd::generic::gemm::<$lanes>(job, scratch) }
             }
             #[target_feature(enable = $features)]
-            pub unsafe fn quantise(x: &[f32], out: &simd::RowQ) {
+            pub unsafe fn quantise(x: &[f32], out: &simd::RowQ, need: simd::Need) {
                 // SAFETY: as above.
-                unsafe { simd::generic::quantise::<$lanes>(x, out) }
+                unsafe { simd::generic::quantise::<$lanes>(x, out, need) }
             }
             #[target_feature(enable = $features)]
             pub unsafe fn rms_norm(x: &[f32], w: &[f32], eps: f32, out: &mut [f32], len: usize) {
