@@ -5,12 +5,17 @@ use super::{Lanes, RowQ};
 use crate::mem::LANES;
 use quant::ACT_BLOCK;
 
+/// Bytes that a streaming tile asks for ahead of its place: what memory delivers in the time one line takes to come.
+const AHEAD: usize = 4096;
+
 /// How to get a quad of codes out of its storage.
 pub trait CodesOf {
     /// Bytes per 32 columns of a group.
     const BYTES: usize;
     /// Codes above 63 occur.
     const WIDE: bool;
+    /// Lies in memory rather than in a cache: worth prefetching.
+    const STREAMS: bool;
     /// Quad `q < 8` of the piece at `p`.
     ///
     /// # Safety
@@ -59,6 +64,7 @@ unsafe fn nibble<L: Lanes>(p: *const u8, q: usize) -> L::I {
 impl CodesOf for B4 {
     const BYTES: usize = 256;
     const WIDE: bool = false;
+    const STREAMS: bool = true;
     #[inline(always)]
     unsafe fn quad<L: Lanes>(p: *const u8, q: usize) -> L::I {
         // SAFETY: as the trait.
@@ -69,6 +75,7 @@ impl CodesOf for B4 {
 impl CodesOf for B5 {
     const BYTES: usize = 320;
     const WIDE: bool = false;
+    const STREAMS: bool = true;
     #[inline(always)]
     unsafe fn quad<L: Lanes>(p: *const u8, q: usize) -> L::I {
         // SAFETY: as the trait; the fifth bits are the fifth chunk.
@@ -92,6 +99,7 @@ impl CodesOf for B5 {
 impl CodesOf for B6 {
     const BYTES: usize = 384;
     const WIDE: bool = false;
+    const STREAMS: bool = true;
     #[inline(always)]
     unsafe fn quad<L: Lanes>(p: *const u8, q: usize) -> L::I {
         // SAFETY: as the trait; the upper bits are the fifth and sixth chunk.
@@ -111,6 +119,7 @@ impl CodesOf for B6 {
 impl CodesOf for B8 {
     const BYTES: usize = 512;
     const WIDE: bool = true;
+    const STREAMS: bool = true;
     #[inline(always)]
     unsafe fn quad<L: Lanes>(p: *const u8, q: usize) -> L::I {
         // SAFETY: as the trait.
@@ -121,6 +130,7 @@ impl CodesOf for B8 {
 impl CodesOf for Panel {
     const BYTES: usize = 512;
     const WIDE: bool = false;
+    const STREAMS: bool = false;
     #[inline(always)]
     unsafe fn quad<L: Lanes>(p: *const u8, q: usize) -> L::I {
         // SAFETY: as the trait.
@@ -241,6 +251,12 @@ pub unsafe fn tile<L: Lanes, C: CodesOf, S: ScalesOf, const ZERO: bool, const R:
         for block in 0..pieces.div_ceil(ACT_BLOCK / 32) {
             let mut part = [[zeros::<L>(); T]; R];
             for b in block * (ACT_BLOCK / 32)..pieces.min((block + 1) * (ACT_BLOCK / 32)) {
+                if R == 1 && T <= 4 && C::STREAMS {
+                    // Groups follow each other in memory, so running past this one's end prefetches the next.
+                    for line in 0..C::BYTES / 64 {
+                        L::prefetch(codes[0].wrapping_add(b * C::BYTES + AHEAD + line * 64));
+                    }
+                }
                 for half in 0..32 / S::GROUP {
                     let g = b * (32 / S::GROUP) + half;
                     let mut dot = [[L::zero_i(); T]; R];
