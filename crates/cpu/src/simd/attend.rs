@@ -134,9 +134,11 @@ unsafe fn score_groups<L: Lanes, const V: usize, const G: usize>(
     let pos = chunk * CHUNK + start;
     let (keys, _) = job.kv.head(job.layer, job.pages[pos / PAGE_LEN], job.head);
     let keys = &keys[pos % PAGE_LEN * d..][..G * LANES * d];
+    let ahead = page_ahead(job, pos).0.get(pos % PAGE_LEN * d..(pos % PAGE_LEN + G * LANES) * d);
     assert!(scores.len() >= (V - 1) * CHUNK + start + G * LANES && q.len() >= (V - 1) * d_pad + d);
     // SAFETY: `keys` holds G groups of d lanes of sixteen; queries and scores are long enough (asserted).
     unsafe {
+        prefetch::<L>(ahead);
         let mut acc = [[L::splat(0.0); G]; V];
         for k in 0..d {
             let key: [L::F; G] = std::array::from_fn(|g| L::load_f16(keys.as_ptr().add((g * d + k) * LANES)));
@@ -152,6 +154,23 @@ unsafe fn score_groups<L: Lanes, const V: usize, const G: usize>(
                 L::store(scores.as_mut_ptr().add(v * CHUNK + start + g * LANES), acc[v][g]);
             }
         }
+    }
+}
+
+/// The page after the one that holds `pos`, if this job goes on there. Pages of a sequence lie apart, where hardware does not
+/// look ahead: while one is worked on, the same part of the next is prefetched.
+#[inline(always)]
+fn page_ahead<'a>(job: &Attend<'a>, pos: usize) -> (&'a [u16], &'a [u16]) {
+    let next = pos / PAGE_LEN + 1;
+    let goes_on = next * PAGE_LEN < job.to * CHUNK && job.last.iter().any(|last| next * PAGE_LEN <= *last as usize);
+    if goes_on { job.kv.head(job.layer, job.pages[next], job.head) } else { (&[], &[]) }
+}
+
+#[inline(always)]
+unsafe fn prefetch<L: Lanes>(part: Option<&[u16]>) {
+    for line in part.unwrap_or_default().chunks(2 * LANES) {
+        // SAFETY: a prefetch touches nothing.
+        unsafe { L::prefetch(line.as_ptr().cast()) };
     }
 }
 
@@ -224,7 +243,9 @@ unsafe fn weigh_block<L: Lanes, const V: usize, const B: usize>(
         for start in (0..most).step_by(PAGE_LEN) {
             let pos = chunk * CHUNK + start;
             let (_, values) = job.kv.head(job.layer, job.pages[pos / PAGE_LEN], job.head);
+            let ahead = page_ahead(job, pos).1;
             for j in 0..PAGE_LEN.min(most - start) {
+                prefetch::<L>(ahead.get(j * d_pad + block * LANES..j * d_pad + (block + B) * LANES));
                 let row = values[j * d_pad..(j + 1) * d_pad].as_ptr().add(block * LANES);
                 let value: [L::F; B] = std::array::from_fn(|b| L::load_f16(row.add(b * LANES)));
                 for v in 0..V {

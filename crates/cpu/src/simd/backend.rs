@@ -2,7 +2,7 @@
 //! Few barriers: norm and quantisation happen on the calling thread when there is one row; q, k and v are one job; gate, up
 //! and their product are one job.
 
-use super::attend::{merge, partial_len, scratch_len};
+use super::attend::{partial_len, scratch_len};
 use super::gemm::{Into, scratch_bytes};
 use super::{ActQ, Attend, Gemm, Kernels, Kv, Need, RowQ};
 use crate::dispatch::{self, Isa};
@@ -403,7 +403,9 @@ impl Backend for Cpu {
                 while vector(item, v).is_some() {
                     let p = &later[v * plen..][..plen];
                     if p[d_pad + 1] != 0.0 {
-                        merge(&mut first[v * plen..][..plen], d_pad, p[d_pad], p[d_pad + 1], &p[..d_pad]);
+                        let into = &mut first[v * plen..][..plen];
+                        // SAFETY: the kernel's features were checked when the table was chosen.
+                        unsafe { (kernels.merge)(into, d_pad, p[d_pad], p[d_pad + 1], &p[..d_pad]) };
                     }
                     v += 1;
                 }

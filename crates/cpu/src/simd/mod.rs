@@ -35,6 +35,8 @@ pub struct Kernels {
     pub rope: unsafe fn(&mut [f32], usize, &[f32], bool),
     /// One chunk-run of attention.
     pub attend: unsafe fn(&Attend<'_>, &mut [f32]),
+    /// `(partial, d_pad, max, sum, out)`: folds a chunk's answer into a partial.
+    pub merge: unsafe fn(&mut [f32], usize, f32, f32, &[f32]),
     /// Stores one position: `(where, keys, values)`.
     pub kv_put: unsafe fn(&mut kv::Slot<'_>, &[f32], &[f32]),
     /// Reads memory, for the ceiling.
@@ -83,6 +85,10 @@ macro_rules! table {
                 unsafe { simd::generic::attend::<$lanes>(job, scratch) }
             }
             #[target_feature(enable = $features)]
+            pub unsafe fn merge(partial: &mut [f32], d_pad: usize, max: f32, sum: f32, out: &[f32]) {
+                simd::generic::merge(partial, d_pad, max, sum, out)
+            }
+            #[target_feature(enable = $features)]
             pub unsafe fn kv_put(slot: &mut simd::generic::Slot<'_>, k: &[f32], v: &[f32]) {
                 // SAFETY: as above.
                 unsafe { simd::generic::kv_put::<$lanes>(slot, k, v) }
@@ -114,6 +120,7 @@ macro_rules! table {
             swiglu: entry::swiglu,
             rope: entry::rope,
             attend: entry::attend,
+            merge: entry::merge,
             kv_put: entry::kv_put,
             read: entry::read,
             spin_int8: entry::spin_int8,
@@ -125,7 +132,7 @@ pub(crate) use table;
 
 /// What `table!` compiles.
 pub(crate) mod generic {
-    pub use super::attend::attend;
+    pub use super::attend::{attend, merge};
     pub use super::elem::{quantise, read, rms_norm, rope, spin_f32, spin_int8, swiglu};
     pub use super::gemm::gemm;
     pub use super::kv::{Slot, kv_put};
