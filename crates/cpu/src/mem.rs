@@ -19,7 +19,7 @@ pub struct Aligned<T> {
 impl<T: Copy + Default> Aligned<T> {
     /// `len` zeros, or an error that says what they were for.
     pub fn zeroed(len: usize, what: &str) -> Result<Self, OpsError> {
-        let is_large = len.saturating_mul(size_of::<T>()) >= 2 * HUGE;
+        let is_large = len.saturating_mul(size_of::<T>()) >= HUGE;
         let align = if is_large { HUGE } else { LINE };
         let pad = align / size_of::<T>();
         let fail =
