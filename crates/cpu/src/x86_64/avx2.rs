@@ -1,5 +1,6 @@
 //! AVX2 with FMA and F16C: two registers hold the sixteen lanes. Byte products go through `maddubs`, whose 16-bit sums
 //! cannot saturate for codes up to 63; for wider codes the sign is moved to the activation first.
+#![allow(unsafe_op_in_unsafe_fn, reason = "each function is an intrinsic or two under the contract of `Lanes`")]
 
 use crate::simd::Lanes;
 use std::arch::x86_64::*;
@@ -21,32 +22,24 @@ macro_rules! both {
 }
 
 #[inline(always)]
-#[allow(clippy::undocumented_unsafe_blocks, reason = "called under the trait's contract")]
 unsafe fn sum4(acc: __m256i, pairs: __m256i) -> __m256i {
-    unsafe { _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))) }
+    _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
 }
 
 #[inline(always)]
-#[allow(clippy::undocumented_unsafe_blocks, reason = "called under the trait's contract")]
 unsafe fn wide(acc: __m256i, u: __m256i, s: __m256i) -> __m256i {
-    unsafe {
-        // u - 128 as a signed byte; |w| <= 128 and |s| <= 127, so a pair is at most 32512.
-        let w = _mm256_xor_si256(u, _mm256_set1_epi8(-128));
-        sum4(acc, _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(s, w)))
-    }
+    // u - 128 as a signed byte; |w| <= 128 and |s| <= 127, so a pair is at most 32512.
+    let w = _mm256_xor_si256(u, _mm256_set1_epi8(-128));
+    sum4(acc, _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(s, w)))
 }
 
 #[inline(always)]
-#[allow(clippy::undocumented_unsafe_blocks, reason = "called under the trait's contract")]
 unsafe fn power(a: __m256, n: __m256) -> __m256 {
-    unsafe {
-        let e = _mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)));
-        _mm256_mul_ps(a, _mm256_castsi256_ps(e))
-    }
+    let e = _mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)));
+    _mm256_mul_ps(a, _mm256_castsi256_ps(e))
 }
 
 // SAFETY: the table with this implementation is handed out only after `dispatch` saw all features in the CPU's report.
-#[allow(clippy::undocumented_unsafe_blocks, reason = "each method is an intrinsic or two under the trait's contract")]
 unsafe impl Lanes for Avx2 {
     type F = F;
     type I = I;
@@ -57,187 +50,163 @@ unsafe impl Lanes for Avx2 {
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> F {
-        unsafe { [_mm256_set1_ps(x); 2] }
+        [_mm256_set1_ps(x); 2]
     }
     #[inline(always)]
     unsafe fn load(p: *const f32) -> F {
-        unsafe { [_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))] }
+        [_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))]
     }
     #[inline(always)]
     unsafe fn store(p: *mut f32, x: F) {
-        unsafe {
-            _mm256_storeu_ps(p, x[0]);
-            _mm256_storeu_ps(p.add(8), x[1]);
-        }
+        _mm256_storeu_ps(p, x[0]);
+        _mm256_storeu_ps(p.add(8), x[1]);
     }
     #[inline(always)]
     unsafe fn load_f16(p: *const u16) -> F {
-        unsafe { [_mm256_cvtph_ps(_mm_loadu_si128(p.cast())), _mm256_cvtph_ps(_mm_loadu_si128(p.add(8).cast()))] }
+        [_mm256_cvtph_ps(_mm_loadu_si128(p.cast())), _mm256_cvtph_ps(_mm_loadu_si128(p.add(8).cast()))]
     }
     #[inline(always)]
     unsafe fn load_bf16(p: *const u16) -> F {
-        unsafe {
-            let half = |p: *const u16| {
-                let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast()));
-                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
-            };
-            [half(p), half(p.add(8))]
-        }
+        let half = |p: *const u16| {
+            let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+        };
+        [half(p), half(p.add(8))]
     }
     #[inline(always)]
     unsafe fn store_f16_sat(p: *mut u16, x: F) {
-        unsafe {
-            let (high, low) = (_mm256_set1_ps(65504.0), _mm256_set1_ps(-65504.0));
-            for i in 0..2 {
-                let c = _mm256_max_ps(_mm256_min_ps(x[i], high), low);
-                _mm_storeu_si128(p.add(8 * i).cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(c));
-            }
+        let (high, low) = (_mm256_set1_ps(65504.0), _mm256_set1_ps(-65504.0));
+        for i in 0..2 {
+            let c = _mm256_max_ps(_mm256_min_ps(x[i], high), low);
+            _mm_storeu_si128(p.add(8 * i).cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(c));
         }
     }
     #[inline(always)]
     unsafe fn load_u8(p: *const u8) -> F {
-        unsafe {
-            let half = |p: *const u8| _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast())));
-            [half(p), half(p.add(8))]
-        }
+        let half = |p: *const u8| _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast())));
+        [half(p), half(p.add(8))]
     }
     #[inline(always)]
     unsafe fn load_i8(p: *const u8) -> F {
-        unsafe {
-            let half = |p: *const u8| _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast())));
-            [half(p), half(p.add(8))]
-        }
+        let half = |p: *const u8| _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast())));
+        [half(p), half(p.add(8))]
     }
     #[inline(always)]
     unsafe fn add(a: F, b: F) -> F {
-        unsafe { both!(_mm256_add_ps, a, b) }
+        both!(_mm256_add_ps, a, b)
     }
     #[inline(always)]
     unsafe fn sub(a: F, b: F) -> F {
-        unsafe { both!(_mm256_sub_ps, a, b) }
+        both!(_mm256_sub_ps, a, b)
     }
     #[inline(always)]
     unsafe fn mul(a: F, b: F) -> F {
-        unsafe { both!(_mm256_mul_ps, a, b) }
+        both!(_mm256_mul_ps, a, b)
     }
     #[inline(always)]
     unsafe fn div(a: F, b: F) -> F {
-        unsafe { both!(_mm256_div_ps, a, b) }
+        both!(_mm256_div_ps, a, b)
     }
     #[inline(always)]
     unsafe fn max(a: F, b: F) -> F {
-        unsafe { both!(_mm256_max_ps, a, b) }
+        both!(_mm256_max_ps, a, b)
     }
     #[inline(always)]
     unsafe fn min(a: F, b: F) -> F {
-        unsafe { both!(_mm256_min_ps, a, b) }
+        both!(_mm256_min_ps, a, b)
     }
     #[inline(always)]
     unsafe fn abs(a: F) -> F {
-        unsafe {
-            let mask = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fff_ffff));
-            [_mm256_and_ps(a[0], mask), _mm256_and_ps(a[1], mask)]
-        }
+        let mask = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fff_ffff));
+        [_mm256_and_ps(a[0], mask), _mm256_and_ps(a[1], mask)]
     }
     #[inline(always)]
     unsafe fn fma(a: F, b: F, c: F) -> F {
-        unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
+        [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])]
     }
     #[inline(always)]
     unsafe fn round(a: F) -> F {
-        unsafe {
-            const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
-            [_mm256_round_ps::<NEAREST>(a[0]), _mm256_round_ps::<NEAREST>(a[1])]
-        }
+        const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+        [_mm256_round_ps::<NEAREST>(a[0]), _mm256_round_ps::<NEAREST>(a[1])]
     }
     #[inline(always)]
     unsafe fn scale_by_power(a: F, n: F) -> F {
-        unsafe { both!(power, a, n) }
+        both!(power, a, n)
     }
     #[inline(always)]
     unsafe fn zero_below(x: F, limit: F, y: F) -> F {
-        unsafe {
-            let half = |i: usize| _mm256_and_ps(_mm256_cmp_ps::<_CMP_NLT_UQ>(x[i], limit[i]), y[i]);
-            [half(0), half(1)]
-        }
+        let half = |i: usize| _mm256_and_ps(_mm256_cmp_ps::<_CMP_NLT_UQ>(x[i], limit[i]), y[i]);
+        [half(0), half(1)]
     }
     #[inline(always)]
     unsafe fn tree(a: F) -> f32 {
-        unsafe { super::tree8(_mm256_add_ps(a[0], a[1])) }
+        super::tree8(_mm256_add_ps(a[0], a[1]))
     }
     #[inline(always)]
     unsafe fn max_of(a: F) -> f32 {
-        unsafe {
-            let m = _mm256_max_ps(a[0], a[1]);
-            let m = _mm_max_ps(_mm256_castps256_ps128(m), _mm256_extractf128_ps::<1>(m));
-            let m = _mm_max_ps(m, _mm_movehl_ps(m, m));
-            _mm_cvtss_f32(_mm_max_ss(m, _mm_shuffle_ps::<1>(m, m)))
-        }
+        let m = _mm256_max_ps(a[0], a[1]);
+        let m = _mm_max_ps(_mm256_castps256_ps128(m), _mm256_extractf128_ps::<1>(m));
+        let m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+        _mm_cvtss_f32(_mm_max_ss(m, _mm_shuffle_ps::<1>(m, m)))
     }
     #[inline(always)]
     unsafe fn prefetch(p: *const u8) {
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+        _mm_prefetch::<_MM_HINT_T0>(p.cast())
     }
     #[inline(always)]
     unsafe fn load_bytes(p: *const u8) -> I {
-        unsafe { [_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(32).cast())] }
+        [_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(32).cast())]
     }
     #[inline(always)]
     unsafe fn store_bytes(p: *mut u8, x: I) {
-        unsafe {
-            _mm256_storeu_si256(p.cast(), x[0]);
-            _mm256_storeu_si256(p.add(32).cast(), x[1]);
-        }
+        _mm256_storeu_si256(p.cast(), x[0]);
+        _mm256_storeu_si256(p.add(32).cast(), x[1]);
     }
     #[inline(always)]
     unsafe fn splat_i(x: i32) -> I {
-        unsafe { [_mm256_set1_epi32(x); 2] }
+        [_mm256_set1_epi32(x); 2]
     }
     #[inline(always)]
     unsafe fn zero_i() -> I {
-        unsafe { [_mm256_setzero_si256(); 2] }
+        [_mm256_setzero_si256(); 2]
     }
     #[inline(always)]
     unsafe fn add_i(a: I, b: I) -> I {
-        unsafe { both!(_mm256_add_epi32, a, b) }
+        both!(_mm256_add_epi32, a, b)
     }
     #[inline(always)]
     unsafe fn to_f(a: I) -> F {
-        unsafe { both!(_mm256_cvtepi32_ps, a) }
+        both!(_mm256_cvtepi32_ps, a)
     }
     #[inline(always)]
     unsafe fn to_i(a: F) -> I {
-        unsafe { both!(_mm256_cvtps_epi32, a) }
+        both!(_mm256_cvtps_epi32, a)
     }
     #[inline(always)]
     unsafe fn store_i8(p: *mut i8, a: I) {
-        unsafe {
-            // Values are within +-127 here, so the saturating packs only narrow.
-            let w = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(a[0], a[1]));
-            let b = _mm_packs_epi16(_mm256_castsi256_si128(w), _mm256_extracti128_si256::<1>(w));
-            _mm_storeu_si128(p.cast(), b);
-        }
+        // Values are within +-127 here, so the saturating packs only narrow.
+        let w = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(a[0], a[1]));
+        let b = _mm_packs_epi16(_mm256_castsi256_si128(w), _mm256_extracti128_si256::<1>(w));
+        _mm_storeu_si128(p.cast(), b);
     }
     #[inline(always)]
     unsafe fn bits<const R: u32, const L: u32>(a: I, mask: u8) -> I {
-        unsafe {
-            let (right, left) = (_mm_cvtsi32_si128(R as i32), _mm_cvtsi32_si128(L as i32));
-            let m = _mm256_set1_epi8(mask as i8);
-            let half = |x: __m256i| _mm256_and_si256(_mm256_sll_epi16(_mm256_srl_epi16(x, right), left), m);
-            [half(a[0]), half(a[1])]
-        }
+        let (right, left) = (_mm_cvtsi32_si128(R as i32), _mm_cvtsi32_si128(L as i32));
+        let m = _mm256_set1_epi8(mask as i8);
+        let half = |x: __m256i| _mm256_and_si256(_mm256_sll_epi16(_mm256_srl_epi16(x, right), left), m);
+        [half(a[0]), half(a[1])]
     }
     #[inline(always)]
     unsafe fn or(a: I, b: I) -> I {
-        unsafe { both!(_mm256_or_si256, a, b) }
+        both!(_mm256_or_si256, a, b)
     }
     #[inline(always)]
     unsafe fn dot4(acc: I, u: I, s: I) -> I {
-        unsafe { [sum4(acc[0], _mm256_maddubs_epi16(u[0], s[0])), sum4(acc[1], _mm256_maddubs_epi16(u[1], s[1]))] }
+        [sum4(acc[0], _mm256_maddubs_epi16(u[0], s[0])), sum4(acc[1], _mm256_maddubs_epi16(u[1], s[1]))]
     }
     #[inline(always)]
     unsafe fn dot4_wide(acc: I, u: I, s: I) -> I {
-        unsafe { [wide(acc[0], u[0], s[0]), wide(acc[1], u[1], s[1])] }
+        [wide(acc[0], u[0], s[0]), wide(acc[1], u[1], s[1])]
     }
 }
 
