@@ -28,3 +28,11 @@ fn projections_have_the_reference_bits() {
 fn attention_has_the_reference_bits() {
     each(conformance::check_attention);
 }
+
+#[test]
+fn a_copied_page_answers_like_its_original() {
+    each(|cpu, reference| {
+        conformance::check_page_copy(cpu)?;
+        conformance::check_page_copy(reference)
+    });
+}

@@ -164,3 +164,33 @@ pub fn check_attention<A: Backend, R: Backend>(b: &mut A, reference: &mut R) -> 
     }
     Ok(())
 }
+
+/// A copied page answers like its original, in every layer; the original stays.
+pub fn check_page_copy<B: Backend>(b: &mut B) -> Result<(), String> {
+    let (heads, d, n) = (4, 32, PAGE_LEN);
+    b.reserve(n, heads * d, heads, d, n).map_err(fail)?;
+    let shape = KvShape { n_layers: 3, n_pages: 4, n_kv_heads: 2, d_head: d };
+    let mut kv = b.new_kv(shape).map_err(fail)?;
+    let new = |b: &mut B, width| b.new_act(n, width).map_err(fail);
+    let (mut q, mut k, mut v, mut out) = (new(b, heads * d)?, new(b, 2 * d)?, new(b, 2 * d)?, new(b, heads * d)?);
+    let rows: Vec<Row> = (0..n).map(|i| Row { token: 0, pos: i as u32, table: 0 }).collect();
+    b.put(&mut q, n, &random_rows(n, heads * d, 1));
+    let mut answers = [Vec::new(), Vec::new(), Vec::new()];
+    for (turn, page) in [1u32, 3, 1].into_iter().enumerate() {
+        if turn == 1 {
+            b.kv_copy_page(&mut kv, 1, 3);
+        }
+        for layer in 0..shape.n_layers {
+            let batch = Batch { rows: &rows, pages: &[page] };
+            if turn == 0 {
+                b.put(&mut k, n, &random_rows(n, 2 * d, 10 + layer as u64));
+                b.put(&mut v, n, &random_rows(n, 2 * d, 20 + layer as u64));
+                b.kv_put(&mut kv, layer, &k, &v, batch);
+            }
+            b.attend(&q, heads, &kv, layer, batch, &mut out);
+            answers[turn].extend(rows_of(b, &out, n));
+        }
+    }
+    same("the copied page", &answers[1], &answers[0])?;
+    same("the original after the copy", &answers[2], &answers[0])
+}

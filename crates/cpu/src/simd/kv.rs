@@ -1,5 +1,6 @@
 //! KV pages of the fast backend, in f16. Keys of sixteen positions lie side by side (`[d_head][16]`), so that scores need no
-//! horizontal sums; values lie as `[position][d_head]`. Per layer and page: `[kv_head]` of each.
+//! horizontal sums; values lie as `[position][d_head]`. Per page: `[layer][kv_head]` of each, so that memory is touched as a
+//! sequence grows and not once per layer (huge pages would make that dear).
 
 use super::Lanes;
 use crate::mem::{Aligned, LANES};
@@ -45,7 +46,7 @@ impl Kv {
     }
 
     fn at(&self, layer: usize, page: u32, head: usize) -> usize {
-        ((layer * self.shape.n_pages + page as usize) * self.shape.n_kv_heads + head) * self.head_len
+        ((page as usize * self.shape.n_layers + layer) * self.shape.n_kv_heads + head) * self.head_len
     }
 
     /// Keys `[PAGE_LEN / 16][d_head][16]` and values `[PAGE_LEN][d_pad]` of one head in one page.
@@ -75,12 +76,10 @@ impl Kv {
 
     /// Copies a page in every layer.
     pub fn copy_page(&mut self, from: u32, to: u32) {
-        let len = self.shape.n_kv_heads * self.head_len;
-        for layer in 0..self.shape.n_layers {
-            let (a, b) = (self.at(layer, from, 0), self.at(layer, to, 0));
-            self.keys.copy_within(a..a + len, b);
-            self.values.copy_within(a..a + len, b);
-        }
+        let len = self.shape.n_layers * self.shape.n_kv_heads * self.head_len;
+        let (a, b) = (self.at(0, from, 0), self.at(0, to, 0));
+        self.keys.copy_within(a..a + len, b);
+        self.values.copy_within(a..a + len, b);
     }
 }
 
