@@ -69,13 +69,9 @@ pub fn generate(
     let mut stream = TextStream::new(&args.stop, false).map_err(Fault::input)?;
     let (id, prompt_tokens, n_ctx) = (RequestId(1), prompt.len(), engine.info().n_ctx);
     let request = Request {
-        id,
-        prompt,
-        max_tokens: args.max_tokens as usize,
         sampling: sampling(args)?,
         stop_tokens: text.tokenizer.eog_ids().to_vec(),
-        logprobs: None,
-        logit_bias: vec![],
+        ..Request::new(id, prompt, args.max_tokens as usize)
     };
     let start = Instant::now();
     let (mut first, mut last) = (None, start);
@@ -113,7 +109,7 @@ pub fn generate(
                         "the prompt of {prompt_tokens} tokens was refused ({why:?}); the context holds {n_ctx}"
                     )));
                 }
-                Effect::Admitted { .. } | Effect::Prefilled { .. } => {}
+                Effect::Admitted { .. } | Effect::Prefilled { .. } | Effect::Preempted { .. } => {}
             }
         }
     }

@@ -41,6 +41,37 @@ impl Default for Sampling {
     }
 }
 
+/// Who goes first. A better class takes slots and pages from a worse one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// Completions while somebody types.
+    Interactive,
+    /// Somebody waits for an answer.
+    #[default]
+    Chat,
+    /// Nobody waits.
+    Batch,
+}
+
+/// What a grammar lets come next. It is asked and told in order, one token at a time; the engine's thread owns it.
+pub trait Constraint: Send + std::fmt::Debug {
+    /// Sets the bit of every token that may come next (`mask[t / 32] >> (t % 32) & 1`; all bits are clear before).
+    /// False when nothing may come next: the answer ends.
+    fn allow(&mut self, mask: &mut [u32]) -> bool;
+    /// This token, which was allowed or forced, has come.
+    fn accept(&mut self, token: TokenId);
+    /// Appends tokens that must come next whatever the model thinks (jump-forward, Zheng et al. 2024); they are not passed to `accept`.
+    fn force(&mut self, _tokens: &mut Vec<TokenId>) {}
+    /// A fresh copy in the same state, for requests with several answers.
+    fn copy(&self) -> Box<dyn Constraint>;
+}
+
+impl Clone for Box<dyn Constraint> {
+    fn clone(&self) -> Self {
+        self.copy()
+    }
+}
+
 /// One sequence to continue.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -48,7 +79,7 @@ pub struct Request {
     pub id: RequestId,
     /// At least one token.
     pub prompt: Vec<TokenId>,
-    /// At least one. Clamped to what the context leaves.
+    /// Clamped to what the context leaves. 0: only compute the prompt into the cache.
     pub max_tokens: usize,
     /// How to choose.
     pub sampling: Sampling,
@@ -58,6 +89,45 @@ pub struct Request {
     pub logprobs: Option<u8>,
     /// Added to the logits before everything else.
     pub logit_bias: Vec<(TokenId, f32)>,
+    /// Priority.
+    pub class: Class,
+    /// Who asks: within a class, keys get equal shares.
+    pub key: u64,
+    /// Cached prefixes and drafts are shared among requests with equal salt only.
+    pub salt: u64,
+    /// Time (`Event::Clock`) at which the request ends with `Finish::Deadline`, wherever it is; `u64::MAX` is never.
+    pub deadline_us: u64,
+    /// Draft tokens when they are likely to be right. The answer does not depend on it.
+    pub speculate: bool,
+    /// What the client expects the answer to look like (OpenAI `prediction`); may be empty.
+    pub prediction: Vec<TokenId>,
+    /// For measuring: the answer is these tokens, whatever the model thinks, and ends after them. Empty is off.
+    pub replay: Vec<TokenId>,
+    /// Which tokens may come.
+    pub constraint: Option<Box<dyn Constraint>>,
+}
+
+impl Request {
+    /// Greedy, with everything else at its default.
+    pub fn new(id: RequestId, prompt: Vec<TokenId>, max_tokens: usize) -> Self {
+        Self {
+            id,
+            prompt,
+            max_tokens,
+            sampling: Sampling::default(),
+            stop_tokens: Vec::new(),
+            logprobs: None,
+            logit_bias: Vec::new(),
+            class: Class::default(),
+            key: 0,
+            salt: 0,
+            deadline_us: u64::MAX,
+            speculate: true,
+            prediction: Vec::new(),
+            replay: Vec::new(),
+            constraint: None,
+        }
+    }
 }
 
 /// What can happen to the engine.
@@ -67,6 +137,22 @@ pub enum Event {
     Submit(Box<Request>),
     /// Forget this request wherever it is; answered by `Finished(Cancelled)` if it was known.
     Cancel(RequestId),
+    /// Microseconds since the driver's start: the engine has no clock.
+    Clock(u64),
+    /// How long the last step took, in nanoseconds: what drafts are weighed against.
+    Took(u64),
+}
+
+/// Where drafted tokens came from.
+pub const SOURCES: [&str; 4] = ["prediction", "history", "pool", "model"];
+
+/// Drafted tokens by source (`SOURCES`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drafts {
+    /// Verified.
+    pub offered: [u64; SOURCES.len()],
+    /// Of them, kept.
+    pub accepted: [u64; SOURCES.len()],
 }
 
 /// Why generation ended.
@@ -80,6 +166,8 @@ pub enum Finish {
     Context,
     /// The caller cancelled.
     Cancelled,
+    /// `deadline_us` has passed.
+    Deadline,
 }
 
 /// Why a request was not taken.
@@ -93,7 +181,7 @@ pub enum Refusal {
     PromptTooLong,
     /// A token id is not in the vocabulary.
     BadToken,
-    /// `max_tokens` is zero, or a parameter is out of its range.
+    /// A parameter is out of its range.
     BadParameter,
 }
 
@@ -133,6 +221,13 @@ pub enum Effect {
         token: TokenId,
         /// If asked for.
         logprobs: Option<Box<Logprobs>>,
+        /// Hash of all logits that the token was chosen from, if the engine traces (`Config::trace`); else 0.
+        bits: u64,
+    },
+    /// Gave its slot to a better class or to older requests of its own, and waits again; its answer goes on later.
+    Preempted {
+        /// Which.
+        id: RequestId,
     },
     /// The last effect of a request.
     Finished {
@@ -140,6 +235,8 @@ pub enum Effect {
         id: RequestId,
         /// Why.
         reason: Finish,
+        /// What became of its drafts.
+        drafts: Drafts,
     },
     /// The only effect of a request that was not taken.
     Refused {
@@ -170,10 +267,16 @@ pub struct Load {
     pub queued: usize,
     /// Have a slot.
     pub running: usize,
-    /// KV pages in use.
+    /// KV pages that running sequences use.
     pub pages_used: usize,
+    /// KV pages that only the prefix cache holds.
+    pub pages_cached: usize,
     /// KV pages in all.
     pub pages_total: usize,
+    /// Rows of the last step.
+    pub rows: usize,
+    /// Sequences that had to give way, since the start.
+    pub preempted: u64,
 }
 
 /// An engine of any backend, to be driven by one thread.

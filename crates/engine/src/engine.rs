@@ -1,7 +1,7 @@
 //! The step: admit what fits, gather one batch of rows (one per decoding sequence, then prompt chunks), run the model once,
 //! choose tokens. Sequences share steps; invariant 3 makes that invisible in their answers. Where the time goes: `forward`.
 
-use crate::api::{Effect, Event, Finish, Info, Load, Refusal, Request, Stepper};
+use crate::api::{Drafts, Effect, Event, Finish, Info, Load, Refusal, Request, Stepper};
 use crate::sampler::{Context, Sampler};
 use base::{RequestId, TokenId, limits};
 use model::{Model, Scratch};
@@ -129,11 +129,12 @@ impl<B: Backend> Engine<B> {
                 Some(why) => effects.push(Effect::Refused { id: request.id, why }),
                 None => self.queue.push_back(request),
             },
+            Event::Clock(_) | Event::Took(_) => {}
             Event::Cancel(id) => {
                 let queued = self.queue.iter().position(|r| r.id == id).and_then(|i| self.queue.remove(i));
                 let running = self.slots.iter().position(|s| s.request.as_ref().is_some_and(|r| r.id == id));
                 if queued.is_some() {
-                    effects.push(Effect::Finished { id, reason: Finish::Cancelled });
+                    effects.push(Effect::Finished { id, reason: Finish::Cancelled, drafts: Drafts::default() });
                 } else if let Some(i) = running {
                     self.finish(i, Finish::Cancelled, effects);
                 }
@@ -193,7 +194,7 @@ impl<B: Backend> Engine<B> {
         let Some(request) = slot.request.take() else { return };
         self.free.extend_from_slice(&self.pages[slot.table..slot.table + slot.n_pages]);
         slot.n_pages = 0;
-        effects.push(Effect::Finished { id: request.id, reason });
+        effects.push(Effect::Finished { id: request.id, reason, drafts: Drafts::default() });
     }
 
     /// Rows of the next step. Decoding sequences first, one row each; then prompts in order of admission.
@@ -252,7 +253,7 @@ impl<B: Backend> Engine<B> {
                 self.finish(i, Finish::StopToken, effects);
                 continue;
             }
-            effects.push(Effect::Token { id: request.id, token, logprobs });
+            effects.push(Effect::Token { id: request.id, token, logprobs, bits: 0 });
             slot.tokens.push(token);
             if slot.tokens.len() >= slot.len_max {
                 let reason = if slot.is_cut_by_context { Finish::Context } else { Finish::Length };
@@ -299,6 +300,7 @@ where
             running: self.slots.iter().filter(|s| s.request.is_some()).count(),
             pages_used: self.pages.len() - self.free.len(),
             pages_total: self.pages.len(),
+            ..Load::default()
         }
     }
 

@@ -6,6 +6,9 @@ pub mod engine;
 pub mod probe;
 pub mod sampler;
 
-pub use api::{Effect, Event, Finish, Info, Load, Logprobs, Refusal, Request, Sampling, Stepper};
+pub use api::{
+    Class, Constraint, Drafts, Effect, Event, Finish, Info, Load, Logprobs, Refusal, Request, SOURCES, Sampling,
+    Stepper,
+};
 pub use engine::{Config, Engine};
 pub use probe::{Probe, Want};

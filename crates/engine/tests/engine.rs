@@ -24,15 +24,8 @@ fn prompt(seed: u64, len: usize) -> Vec<TokenId> {
 }
 
 fn request(id: u64, len: usize, temperature: f32) -> Request {
-    Request {
-        id: RequestId(id),
-        prompt: prompt(id, len),
-        max_tokens: 20,
-        sampling: Sampling { temperature, seed: id, ..Sampling::default() },
-        stop_tokens: vec![],
-        logprobs: None,
-        logit_bias: vec![],
-    }
+    let sampling = Sampling { temperature, seed: id, ..Sampling::default() };
+    Request { sampling, ..Request::new(RequestId(id), prompt(id, len), 20) }
 }
 
 #[derive(Default, Debug, PartialEq)]
@@ -56,7 +49,7 @@ fn drive(engine: &mut Engine<Cpu>, mut events: Vec<Event>) -> HashMap<u64, Answe
                     answer.tokens.push(token);
                     answer.bits.extend(logits.get(&id.0));
                 }
-                Effect::Finished { id, reason } => answers.entry(id.0).or_default().end = Some(reason),
+                Effect::Finished { id, reason, .. } => answers.entry(id.0).or_default().end = Some(reason),
                 Effect::Refused { id, why } => panic!("{id:?} refused: {why:?}"),
                 _ => {}
             }
@@ -112,7 +105,7 @@ fn cancel_works_in_the_queue_in_prefill_and_in_decode_and_gives_every_page_back(
             }
             let busy = engine.step(&mut events, &mut effects);
             for e in effects.drain(..) {
-                if let Effect::Finished { id, reason } = e {
+                if let Effect::Finished { id, reason, .. } = e {
                     assert!(ends.insert(id.0, reason).is_none(), "two ends for {id:?}");
                 }
             }

@@ -41,13 +41,9 @@ fn ten_thousand_steps_allocate_nothing() {
     let mut engine = Engine::new(backend, model, &config).unwrap();
     let request = |id: u64| {
         Box::new(Request {
-            id: RequestId(id),
-            prompt: (0..1 + id as u32 * 37 % 90).collect(),
-            max_tokens: 200,
             sampling: Sampling { temperature: (id % 2) as f32, repeat_penalty: 1.1, seed: id, ..Sampling::default() },
-            stop_tokens: vec![],
-            logprobs: None,
             logit_bias: vec![(3, 0.5)],
+            ..Request::new(RequestId(id), (0..1 + id as u32 * 37 % 90).collect(), 200)
         })
     };
     let (mut events, mut effects) = (Vec::with_capacity(8), Vec::with_capacity(64));

@@ -227,10 +227,8 @@ fn requests(app: &App, prepared: &Prepared) -> (Vec<Request>, Vec<usize>) {
         let room = info.n_ctx.saturating_sub(prompt.len());
         for i in 0..g.n {
             prompt_of.push(p);
+            let max_tokens = g.max_tokens.map_or(room, |n| room.min(n as usize));
             requests.push(Request {
-                id: RequestId(app.mint()),
-                prompt: prompt.clone(),
-                max_tokens: g.max_tokens.map_or(room, |n| room.min(n as usize)),
                 sampling: Sampling {
                     temperature: g.temperature.map_or(d.temperature, |x| x.get()),
                     top_k: g.top_k.unwrap_or(d.top_k),
@@ -245,6 +243,7 @@ fn requests(app: &App, prepared: &Prepared) -> (Vec<Request>, Vec<usize>) {
                 stop_tokens: prepared.model.text.stop_tokens().to_vec(),
                 logprobs: prepared.logprobs,
                 logit_bias: g.logit_bias.iter().map(|(id, bias)| (*id, bias.get())).collect(),
+                ..Request::new(RequestId(app.mint()), prompt.clone(), max_tokens)
             });
         }
     }

@@ -286,8 +286,9 @@ impl Driver {
                 metrics.cached_tokens.fetch_add(n_cached as u64, Relaxed);
                 (id, News::Prefilled { n_prompt, n_cached }, false)
             }
-            Effect::Token { id, token, logprobs } => (id, News::Token { token, logprobs }, false),
-            Effect::Finished { id, reason } => {
+            Effect::Token { id, token, logprobs, .. } => (id, News::Token { token, logprobs }, false),
+            Effect::Preempted { .. } => return,
+            Effect::Finished { id, reason, .. } => {
                 if reason == Finish::Cancelled {
                     metrics.cancelled.fetch_add(1, Relaxed);
                 }

@@ -4,7 +4,7 @@
 
 use base::vocab::{FimTokens, StrTable, TokenKind, VocabModel, VocabSpec};
 use base::{RequestId, TokenId};
-use engine::api::{Effect, Event, Finish, Info, Load, Logprobs, Request, Sampling, Stepper};
+use engine::api::{Drafts, Effect, Event, Finish, Info, Load, Logprobs, Request, Sampling, Stepper};
 use server::{Config, Running, Served, TextKit};
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -91,6 +91,7 @@ impl Echo {
                 self.knobs.note(format!("+{}", request.id.0));
                 self.queue.push_back(request);
             }
+            Event::Clock(_) | Event::Took(_) => {}
             Event::Cancel(id) => {
                 let phase = match self.running.iter().position(|s| s.request.id == id) {
                     Some(i) => {
@@ -104,7 +105,7 @@ impl Echo {
                     None => return,
                 };
                 self.knobs.note(format!("-{} {phase}", id.0));
-                effects.push(Effect::Finished { id, reason: Finish::Cancelled });
+                effects.push(Effect::Finished { id, reason: Finish::Cancelled, drafts: Drafts::default() });
             }
         }
     }
@@ -123,7 +124,7 @@ fn advance(s: &mut Sequence, n_ctx: usize, effects: &mut Vec<Effect>) -> bool {
     let token = s.next();
     assert!(token != 7, "the bell: a bug in the engine");
     if s.request.stop_tokens.contains(&token) {
-        effects.push(Effect::Finished { id, reason: Finish::StopToken });
+        effects.push(Effect::Finished { id, reason: Finish::StopToken, drafts: Drafts::default() });
         return true;
     }
     let logprobs = s.request.logprobs.map(|n| {
@@ -132,14 +133,14 @@ fn advance(s: &mut Sequence, n_ctx: usize, effects: &mut Vec<Effect>) -> bool {
         top[1] = (token ^ 1, -1.5);
         Box::new(Logprobs { chosen: -0.5, top, n })
     });
-    effects.push(Effect::Token { id, token, logprobs });
+    effects.push(Effect::Token { id, token, logprobs, bits: 0 });
     s.n_tokens += 1;
     let reason = match () {
         () if s.n_tokens == s.request.max_tokens => Finish::Length,
         () if n_prompt + s.n_tokens == n_ctx => Finish::Context,
         () => return false,
     };
-    effects.push(Effect::Finished { id, reason });
+    effects.push(Effect::Finished { id, reason, drafts: Drafts::default() });
     true
 }
 
@@ -167,7 +168,7 @@ impl Stepper for Echo {
         !self.running.is_empty() || !self.queue.is_empty()
     }
     fn load(&self) -> Load {
-        Load { queued: self.queue.len(), running: self.running.len(), pages_used: 0, pages_total: 0 }
+        Load { queued: self.queue.len(), running: self.running.len(), ..Load::default() }
     }
     fn reset(&mut self) {
         self.queue.clear();
