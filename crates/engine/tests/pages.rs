@@ -17,9 +17,14 @@ impl Dice {
     }
 }
 
-/// What stands in the cache for position `tokens.len() - 1`.
-fn content(salt: u64, tokens: &[u32]) -> u64 {
-    tokens.iter().fold(base::rng::bits(salt, 0, 1), |h, t| base::rng::bits(h, u64::from(*t), 2))
+/// What stands in the cache for each position.
+fn contents(salt: u64, tokens: &[u32]) -> Vec<u64> {
+    let mut hash = base::rng::bits(salt, 0, 1);
+    let next = |t: &u32| {
+        hash = base::rng::bits(hash, u64::from(*t), 2);
+        hash
+    };
+    tokens.iter().map(next).collect()
 }
 
 fn n_common(a: &[u32], b: &[u32]) -> usize {
@@ -62,15 +67,9 @@ impl World {
             let mut tokens = c.parent.map_or(vec![], |p| all[p].1.clone());
             assert_eq!(tokens.len(), c.start);
             assert!(c.parent.is_none_or(|p| all[p].0 == c.salt), "salts do not mix");
-            for (i, t) in c.tokens.iter().enumerate() {
-                tokens.push(*t);
-                assert_eq!(
-                    cache[c.page as usize][i],
-                    content(c.salt, &tokens),
-                    "position {i} of cached page {}",
-                    c.page
-                );
-            }
+            tokens.extend_from_slice(c.tokens);
+            let (there, want) = (&cache[c.page as usize][..c.tokens.len()], contents(c.salt, &tokens));
+            assert_eq!(there, &want[c.start..], "content of cached page {}", c.page);
             all.push((c.salt, tokens));
             ControlFlow::Continue(())
         });
@@ -84,10 +83,9 @@ impl World {
         let n_private: usize = self.running.iter().map(|s| s.n_table - s.lease.n_shared()).sum();
         assert_eq!(self.pages.free() + self.pages.cached() + n_private, self.pages.total(), "no page is lost");
         for s in &self.running {
-            for i in 0..s.n_valid {
-                let there = self.cache[s.table[i / PAGE_LEN] as usize][i % PAGE_LEN];
-                assert_eq!(there, content(s.salt, &s.tokens[..=i]), "position {i} of {}", s.n_valid);
-            }
+            let there = |i: usize| self.cache[s.table[i / PAGE_LEN] as usize][i % PAGE_LEN];
+            let want = contents(s.salt, &s.tokens[..s.n_valid]);
+            assert!((0..s.n_valid).map(there).eq(want), "what a sequence reads is what it would have computed");
         }
         self.cached();
     }
@@ -145,7 +143,7 @@ impl World {
     fn step(&mut self, i: usize) {
         let s = &mut self.running[i];
         let is_done = s.n_valid == s.tokens.len();
-        if is_done && s.tokens.len() % PAGE_LEN == 0 {
+        if is_done && s.tokens.len().is_multiple_of(PAGE_LEN) {
             if s.n_table == TABLE_LEN {
                 return self.end(i);
             }
@@ -160,9 +158,10 @@ impl World {
             s.tokens.push(self.dice.below(2) as u32);
         }
         let n = 1 + self.dice.below(s.tokens.len() - s.n_valid);
+        let computed = contents(s.salt, &s.tokens[..s.n_valid + n]);
         for at in s.n_valid..s.n_valid + n {
             assert!(at / PAGE_LEN >= s.lease.n_shared(), "a shared page is never written");
-            self.cache[s.table[at / PAGE_LEN] as usize][at % PAGE_LEN] = content(s.salt, &s.tokens[..=at]);
+            self.cache[s.table[at / PAGE_LEN] as usize][at % PAGE_LEN] = computed[at];
         }
         s.n_valid += n;
         self.pages.publish(&mut s.lease, &s.tokens, s.n_valid, &mut s.table[..s.n_table]);

@@ -35,13 +35,13 @@ fn lives_of_sequences_allocate_nothing() {
     let (mut n_hit, mut n_copies, mut n_walked) = (0, 0, 0);
     let before = ALLOCATIONS.load(Ordering::Relaxed);
     for life in 0..2000 {
-        // Prompts of one of seven kinds that differ in length, with a tail of their own.
+        // Prompts of two kinds that differ in length, with a tail of their own.
         tokens.clear();
         let n = 1 + base::rng::bits(life, 0, 0) as usize % (20 * PAGE_LEN);
-        tokens.extend((0..n as u64).map(|i| (life % 7 + i + if i > 900 { life } else { 0 }) as u32));
+        tokens.extend((0..n as u64).map(|i| (life % 2 + i + if i > 900 { life } else { 0 }) as u32));
         let mut lease = Lease::default();
-        assert!(pages.peek(life % 3, &tokens).n_cached < n);
-        let hit = pages.start(life % 3, &tokens, &mut table, &mut lease);
+        assert!(pages.peek(life % 2, &tokens).n_cached < n);
+        let hit = pages.start(life % 2, &tokens, &mut table, &mut lease);
         (n_hit, n_copies) = (n_hit + hit.n_cached, n_copies + usize::from(hit.copy.is_some()));
         let n_table = n.div_ceil(PAGE_LEN);
         table[hit.n_cached.div_ceil(PAGE_LEN)..n_table].fill_with(|| pages.take().unwrap());
