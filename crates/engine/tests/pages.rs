@@ -433,6 +433,31 @@ fn one_off_prompts_do_not_wash_out_open_files() {
     assert!(hit > hit_lru, "{hit} against {hit_lru}");
 }
 
+/// Edits in the middle of files leave tails behind that nobody asks for again, though they were asked for before.
+#[test]
+fn tails_of_old_versions_do_not_stay() {
+    for n_pages in [70, 90, 120, 200] {
+        let mut pages = Pages::new(n_pages);
+        let mut lru = Lru { len: n_pages, used: vec![] };
+        let (mut asked, mut hit, mut hit_lru) = (0, 0, 0);
+        let mut dice = Dice(5, 0);
+        let mut files: Vec<Vec<u32>> = (0..4).map(|f| text(f, 20 * PAGE_LEN)).collect();
+        for round in 0..200 {
+            // A few edits in one file, then in another.
+            let file = dice.below(4);
+            for _ in 0..3 {
+                let at = dice.below(20 * PAGE_LEN);
+                files[file][at] = 60_000 + round;
+                let n_cached = serve(&mut pages, 0, &files[file], &[]);
+                let n_lru = lru.serve(&files[file]);
+                (asked, hit, hit_lru) = (asked + 20 * PAGE_LEN, hit + n_cached, hit_lru + n_lru);
+            }
+        }
+        println!("{n_pages} pages: prefix hits of {asked} tokens: {hit}, plain LRU {hit_lru}");
+        assert!(hit * 100 > hit_lru * 95, "{hit} against {hit_lru}");
+    }
+}
+
 /// Files that were open, however often they were used, make room for those that are.
 #[test]
 fn closed_files_go_in_the_end() {
