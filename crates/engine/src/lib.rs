@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod engine;
+pub mod pages;
 pub mod probe;
 pub mod sampler;
 
