@@ -222,7 +222,7 @@ fn losses_are_bounded_whatever_happens() {
         drafter.verified(taken, 0, price);
         spent += costs.ns(1 + taken, 512);
         plain += costs.ns(1, 512);
-        tokens.push(if bits(1, n, 0) % 4 == 0 { (n + 10) as TokenId } else { wrong });
+        tokens.push(if bits(1, n, 0).is_multiple_of(4) { (n + 10) as TokenId } else { wrong });
         let lost = (spent - plain) / costs.ns(1, 512);
         assert!(lost <= 1.5 + 0.01 * (n + 1) as f32 + 0.05, "{lost} after {n} tokens");
     }
