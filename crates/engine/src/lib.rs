@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod draft;
 pub mod engine;
 pub mod pages;
 pub mod probe;
