@@ -132,10 +132,10 @@ impl Opened {
             fn run<B: Backend + 'static>(mut self, mut backend: B) -> Result<Self::Out, Fault> {
                 let model = self.0.weights(&mut backend)?;
                 self.1.fingerprint = self.0.fingerprint(&backend);
-                Ok(Box::new(Engine::new(backend, model, &self.1)?))
+                Ok(Box::new(Engine::of_model(backend, model, &self.1)?))
             }
         }
-        let config = Config { n_ctx: self.n_ctx(args)?, n_slots, step_rows: STEP_ROWS, fingerprint: String::new() };
+        let config = Config { n_ctx: self.n_ctx(args)?, n_slots, step_rows: STEP_ROWS, ..Config::default() };
         with_backend(args, Make(self, config))
     }
 

@@ -47,7 +47,8 @@ impl Outcome {
     }
 
     fn print(&self, name: &str) {
-        let sources = self.counts[..3].iter().map(|c| format!("{:>6}/{:<6}", c.accepted, c.offered)).collect::<String>();
+        let sources =
+            self.counts[..3].iter().map(|c| format!("{:>6}/{:<6}", c.accepted, c.offered)).collect::<String>();
         println!(
             "{name:44} {:>6} {:>5} {sources} {:>9.0} {:>8.0} {:>6.2} {:>6.2}",
             self.tokens,
@@ -61,7 +62,14 @@ impl Outcome {
 }
 
 /// One sequence alone on the machine. The first token belongs to the prefill.
-fn simulate(d: &mut Drafter, case: &Case, answer: &[TokenId], predicts: bool, oracle: bool, pool: Option<&Pool>) -> Outcome {
+fn simulate(
+    d: &mut Drafter,
+    case: &Case,
+    answer: &[TokenId],
+    predicts: bool,
+    oracle: bool,
+    pool: Option<&Pool>,
+) -> Outcome {
     let costs = Costs::new();
     let mut out = Outcome { tokens: answer.len().saturating_sub(1), ..Outcome::default() };
     d.start(&case.prompt, if predicts { &case.prediction } else { &[] }, &answer[answer.len() - 1..]);
@@ -149,7 +157,9 @@ fn read(model: &str, cases: &str) -> Result<Vec<Case>, Box<dyn Error>> {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [model, cases, ..] = &args[..] else { return Err("usage: draft_sim MODEL.gguf CASES.jsonl [all|even|odd] [-v]".into()) };
+    let [model, cases, ..] = &args[..] else {
+        return Err("usage: draft_sim MODEL.gguf CASES.jsonl [all|even|odd] [-v]".into());
+    };
     let verbose = args.iter().any(|a| a == "-v");
     let half = |i: usize| match args.get(2).map(String::as_str) {
         Some("even") => i.is_multiple_of(2),
@@ -201,5 +211,8 @@ fn clock(cases: &[&Case]) {
             steps += 1;
         }
     }
-    println!("start: {start:.2} ms for 8192 tokens; propose and grow: {:.1} us", time.as_secs_f64() / steps as f64 * 1e6);
+    println!(
+        "start: {start:.2} ms for 8192 tokens; propose and grow: {:.1} us",
+        time.as_secs_f64() / steps as f64 * 1e6
+    );
 }

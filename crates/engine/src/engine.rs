@@ -1,15 +1,22 @@
-//! The step: admit what fits, gather one batch of rows (one per decoding sequence, then prompt chunks), run the model once,
-//! choose tokens. Sequences share steps; invariant 3 makes that invisible in their answers. Where the time goes: `forward`.
+//! The step: take events, admit, gather one batch of rows, run the model once, choose tokens. Sequences share steps, prefixes
+//! are computed once, drafts are verified many at a time; invariant 3 makes all of it invisible in the answers. Where the
+//! time goes: `Lm::forward`. The parts: admit.rs (slots and pages), gather.rs (rows), choose.rs (tokens).
 
-use crate::api::{Drafts, Effect, Event, Finish, Info, Load, Refusal, Request, Stepper};
-use crate::sampler::{Context, Sampler};
-use base::{RequestId, TokenId, limits};
-use model::{Model, Scratch};
+use crate::api::{Effect, Event, Finish, Info, Load, Stepper};
+use crate::draft::{Costs, Pool, Proposal, Source};
+use crate::lm::{Lm, LmSizes, ModelLm};
+use crate::pages::Pages;
+use crate::queue::Queue;
+use crate::sampler::Sampler;
+use crate::slot::Slot;
+use base::{TokenId, limits};
+use model::{Model, Picks};
 use ops::{Backend, Batch, OpsError, PAGE_LEN, Row};
-use std::collections::VecDeque;
 
-/// Rows of prompt in a step that also decodes, so that running answers keep moving.
-const PREFILL_ROWS_BESIDE_DECODE: usize = 128;
+/// Tokens of other files and answers that drafts may come from.
+const POOL_TOKENS: usize = 1 << 18;
+/// Rows of a step with all logits: what sampled sequences can verify at once.
+const FULL_ROWS: usize = 32;
 
 /// Sizes of an engine.
 #[derive(Clone, Debug)]
@@ -20,260 +27,155 @@ pub struct Config {
     pub n_slots: usize,
     /// Most rows of a step; prompts are cut into chunks of at most this.
     pub step_rows: usize,
+    /// Pages of the cache; `None` is enough for every slot to be full.
+    pub n_pages: Option<usize>,
+    /// Draft at all. Off saves the memory for it.
+    pub is_drafting: bool,
+    /// Report a hash of the logits behind each token (`Effect::Token::bits`); slow, for tests.
+    pub trace: bool,
     /// Hash of everything that logit bits depend on.
     pub fingerprint: String,
 }
 
-/// A sequence that has pages.
-struct Slot {
-    request: Option<Box<Request>>,
-    /// Prompt, then answer.
-    tokens: Vec<TokenId>,
-    /// Positions whose keys and values are in the cache.
-    n_cached: usize,
-    /// May generate up to this many tokens in all.
-    len_max: usize,
-    /// Ended by `Context` rather than `Length` when `len_max` is reached.
-    is_cut_by_context: bool,
-    /// Where its page table starts in `Engine::pages`.
-    table: usize,
-    n_pages: usize,
-    /// Rising with admission: prompts are served in this order.
-    order: u64,
+impl Default for Config {
+    fn default() -> Self {
+        let (step_rows, fingerprint) = (limits::STEP_ROWS_MAX, String::new());
+        Self { n_ctx: 4096, n_slots: 1, step_rows, n_pages: None, is_drafting: true, trace: false, fingerprint }
+    }
 }
 
-/// An engine over one model and one backend.
-pub struct Engine<B: Backend> {
-    backend: B,
-    model: Model<B>,
-    kv: B::Kv,
-    scratch: Scratch<B>,
-    sampler: Sampler,
-    info: Info,
-    step_rows: usize,
-    queue: VecDeque<Box<Request>>,
-    slots: Vec<Slot>,
-    /// Page tables of all slots, `n_ctx / PAGE_LEN` (rounded up) each.
-    pages: Vec<u32>,
-    free: Vec<u32>,
-    rows: Vec<Row>,
-    /// Rows with logits, and the slot of each.
-    pick: Vec<u32>,
-    picked: Vec<usize>,
-    by_order: Vec<usize>,
-    host: Vec<f32>,
-    admitted: u64,
-}
-
-impl<B: Backend> Engine<B> {
-    /// Sizes everything; after this no step allocates (but for the log-probabilities a request asks for).
-    ///
-    /// # Errors
-    /// Memory.
-    pub fn new(mut backend: B, model: Model<B>, config: &Config) -> Result<Self, OpsError> {
-        let n_slots = config.n_slots.clamp(1, limits::SLOTS_MAX);
-        let n_ctx = config.n_ctx.clamp(1, limits::CTX_MAX);
-        let step_rows = config.step_rows.clamp(1, limits::STEP_ROWS_MAX).max(n_slots);
+impl Config {
+    /// The same within the limits, and with room for what must fit.
+    fn checked(&self) -> Self {
+        let n_slots = self.n_slots.clamp(1, limits::SLOTS_MAX);
+        let n_ctx = self.n_ctx.clamp(1, limits::CTX_MAX);
         let per_slot = n_ctx.div_ceil(PAGE_LEN);
-        let n_pages = per_slot * n_slots;
-        let kv = backend.new_kv(model.kv_shape(n_pages))?;
-        let scratch = Scratch::new(&mut backend, &model, step_rows, n_slots, n_ctx)?;
-        let slot = |i: usize| Slot {
-            request: None,
-            tokens: Vec::with_capacity(n_ctx + 1),
-            n_cached: 0,
-            len_max: 0,
-            is_cut_by_context: false,
-            table: i * per_slot,
-            n_pages: 0,
-            order: 0,
-        };
-        let fingerprint = config.fingerprint.clone();
-        Ok(Self {
-            sampler: Sampler::new(model.hp.n_vocab),
-            info: Info { n_ctx, n_vocab: model.hp.n_vocab, n_slots, fingerprint },
-            kv,
-            scratch,
-            step_rows,
-            queue: VecDeque::with_capacity(limits::QUEUE_MAX),
-            slots: (0..n_slots).map(slot).collect(),
-            pages: vec![0; n_pages],
-            free: (0..n_pages as u32).rev().collect(),
-            rows: Vec::with_capacity(step_rows),
-            pick: Vec::with_capacity(n_slots),
-            picked: Vec::with_capacity(n_slots),
-            by_order: Vec::with_capacity(n_slots),
-            host: Vec::new(),
-            admitted: 0,
-            backend,
-            model,
-        })
+        let n_pages = self.n_pages.unwrap_or(per_slot * n_slots).max(per_slot);
+        let step_rows = self.step_rows.clamp(1, limits::STEP_ROWS_MAX).max(n_slots);
+        Self { n_ctx, n_slots, step_rows, n_pages: Some(n_pages), ..self.clone() }
     }
 
-    /// The backend's name for itself.
-    pub fn backend_name(&self) -> String {
-        self.backend.name()
-    }
-
-    /// Logits of the last step's picked rows, for tests and tools: `[picks][n_vocab]`, with the request of each.
-    pub fn last_logits(&mut self) -> Vec<(RequestId, Vec<f32>)> {
-        let (backend, scratch, host) = (&self.backend, &self.scratch, &mut self.host);
-        let request = |i: usize| self.slots[i].request.as_ref().map_or(RequestId(u64::MAX), |r| r.id);
-        let row = |(i, slot): (usize, &usize)| (request(*slot), backend.row(&scratch.logits, i, host).to_vec());
-        self.picked.iter().enumerate().map(row).collect()
-    }
-
-    fn take(&mut self, event: Event, effects: &mut Vec<Effect>) {
-        match event {
-            Event::Submit(request) => match self.refusal(&request) {
-                Some(why) => effects.push(Effect::Refused { id: request.id, why }),
-                None => self.queue.push_back(request),
-            },
-            Event::Clock(_) | Event::Took(_) => {}
-            Event::Cancel(id) => {
-                let queued = self.queue.iter().position(|r| r.id == id).and_then(|i| self.queue.remove(i));
-                let running = self.slots.iter().position(|s| s.request.as_ref().is_some_and(|r| r.id == id));
-                if queued.is_some() {
-                    effects.push(Effect::Finished { id, reason: Finish::Cancelled, drafts: Drafts::default() });
-                } else if let Some(i) = running {
-                    self.finish(i, Finish::Cancelled, effects);
-                }
-            }
-        }
-    }
-
-    fn refusal(&self, r: &Request) -> Option<Refusal> {
-        let s = &r.sampling;
-        let known = |t: &TokenId| (*t as usize) < self.info.n_vocab;
-        let numbers = [s.temperature, s.top_p, s.min_p, s.repeat_penalty, s.presence_penalty, s.frequency_penalty];
-        let sane = numbers.iter().all(|x| x.is_finite()) && s.temperature >= 0.0 && s.repeat_penalty > 0.0;
-        let biases = r.logit_bias.iter().all(|(t, b)| known(t) && b.is_finite());
-        if r.prompt.is_empty() {
-            Some(Refusal::EmptyPrompt)
-        } else if r.prompt.len() >= self.info.n_ctx {
-            Some(Refusal::PromptTooLong)
-        } else if !r.prompt.iter().all(known) {
-            Some(Refusal::BadToken)
-        } else if r.max_tokens == 0 || !sane || !biases {
-            Some(Refusal::BadParameter)
-        } else if self.queue.len() >= limits::QUEUE_MAX {
-            Some(Refusal::QueueFull)
-        } else {
-            None
-        }
-    }
-
-    /// Gives slots and pages to the queue's head while both last: first come, first served.
-    fn admit(&mut self, effects: &mut Vec<Effect>) {
-        while let (Some(head), Some(i)) = (self.queue.front(), self.slots.iter().position(|s| s.request.is_none())) {
-            let room = self.info.n_ctx - head.prompt.len();
-            let len_max = head.prompt.len() + head.max_tokens.min(room);
-            // The last token is never fed back, so it needs no position.
-            let n_pages = (len_max - 1).max(head.prompt.len()).div_ceil(PAGE_LEN);
-            if n_pages > self.free.len() {
-                return;
-            }
-            let Some(request) = self.queue.pop_front() else { return };
-            self.admitted += 1;
-            let slot = &mut self.slots[i];
-            for p in 0..n_pages {
-                self.pages[slot.table + p] = self.free.pop().unwrap_or_default();
-            }
-            slot.tokens.clear();
-            slot.tokens.extend_from_slice(&request.prompt);
-            (slot.n_cached, slot.len_max, slot.n_pages) = (0, len_max, n_pages);
-            slot.is_cut_by_context = request.max_tokens > room;
-            slot.order = self.admitted;
-            effects.push(Effect::Admitted { id: request.id });
-            slot.request = Some(request);
-        }
-    }
-
-    fn finish(&mut self, i: usize, reason: Finish, effects: &mut Vec<Effect>) {
-        let slot = &mut self.slots[i];
-        let Some(request) = slot.request.take() else { return };
-        self.free.extend_from_slice(&self.pages[slot.table..slot.table + slot.n_pages]);
-        slot.n_pages = 0;
-        effects.push(Effect::Finished { id: request.id, reason, drafts: Drafts::default() });
-    }
-
-    /// Rows of the next step. Decoding sequences first, one row each; then prompts in order of admission.
-    fn gather(&mut self) {
-        self.rows.clear();
-        self.pick.clear();
-        self.picked.clear();
-        self.by_order.clear();
-        self.by_order.extend((0..self.slots.len()).filter(|i| self.slots[*i].request.is_some()));
-        let slots = &self.slots;
-        self.by_order.sort_unstable_by_key(|i| (slots[*i].is_prefilling(), slots[*i].order));
-        let decoding = self.by_order.iter().filter(|i| !slots[**i].is_prefilling()).count();
-        let beside = decoding + PREFILL_ROWS_BESIDE_DECODE.min(self.step_rows - decoding);
-        let budget = if decoding > 0 { beside } else { self.step_rows };
-        for i in &self.by_order {
-            let slot = &slots[*i];
-            let n = (slot.tokens.len() - slot.n_cached).min(budget - self.rows.len());
-            let row = |pos: usize| Row { token: slot.tokens[pos], pos: pos as u32, table: slot.table as u32 };
-            self.rows.extend((slot.n_cached..slot.n_cached + n).map(row));
-            if n > 0 && slot.n_cached + n == slot.tokens.len() {
-                self.pick.push(self.rows.len() as u32 - 1);
-                self.picked.push(*i);
-            }
-        }
-    }
-
-    /// Counts the fed rows as cached, and announces prompts that are complete.
-    fn advance(&mut self, effects: &mut Vec<Effect>) {
-        for row in &self.rows {
-            let per_slot = self.pages.len() / self.slots.len();
-            self.slots[row.table as usize / per_slot].n_cached += 1;
-        }
-        for i in &self.picked {
-            let slot = &self.slots[*i];
-            if let Some(request) = slot.request.as_ref().filter(|r| r.prompt.len() == slot.tokens.len()) {
-                effects.push(Effect::Prefilled { id: request.id, n_prompt: slot.tokens.len(), n_cached: 0 });
-            }
-        }
-    }
-
-    fn choose(&mut self, effects: &mut Vec<Effect>) {
-        for p in 0..self.picked.len() {
-            let i = self.picked[p];
-            let slot = &mut self.slots[i];
-            let Some(request) = &slot.request else { continue };
-            let logits = self.backend.row(&self.scratch.logits, p, &mut self.host);
-            let context = Context {
-                sampling: &request.sampling,
-                bias: &request.logit_bias,
-                tokens: &slot.tokens,
-                n_prompt: request.prompt.len(),
-                logprobs: request.logprobs,
-            };
-            let (token, logprobs) = self.sampler.choose(logits, &context);
-            if request.stop_tokens.contains(&token) {
-                self.finish(i, Finish::StopToken, effects);
-                continue;
-            }
-            effects.push(Effect::Token { id: request.id, token, logprobs, bits: 0 });
-            slot.tokens.push(token);
-            if slot.tokens.len() >= slot.len_max {
-                let reason = if slot.is_cut_by_context { Finish::Context } else { Finish::Length };
-                self.finish(i, reason, effects);
-            }
-        }
+    /// Sizes of the model's side.
+    pub fn lm_sizes(&self) -> LmSizes {
+        let c = self.checked();
+        let full_rows = FULL_ROWS.max(c.n_slots).min(c.step_rows);
+        LmSizes { n_ctx: c.n_ctx, n_pages: c.n_pages.unwrap_or(1), step_rows: c.step_rows, full_rows }
     }
 }
 
-impl Slot {
-    fn is_prefilling(&self) -> bool {
-        self.request.as_ref().is_some_and(|r| self.n_cached < r.prompt.len())
-    }
+/// An engine over one model.
+pub struct Engine<M: Lm> {
+    pub(crate) lm: M,
+    pub(crate) sampler: Sampler,
+    pub(crate) info: Info,
+    pub(crate) step_rows: usize,
+    pub(crate) full_rows: usize,
+    pub(crate) is_drafting: bool,
+    pub(crate) is_traced: bool,
+    pub(crate) queue: Queue,
+    pub(crate) slots: Vec<Slot>,
+    /// Room for the tokens of sequences that had to give way; never fewer than running sequences.
+    pub(crate) spare: Vec<Vec<TokenId>>,
+    pub(crate) pages: Pages,
+    /// Page tables of all slots, `per_slot` each.
+    pub(crate) tables: Vec<u32>,
+    pub(crate) per_slot: usize,
+    pub(crate) pool: Pool,
+    pub(crate) costs: Costs,
+    /// What a draft row of the present step costs, in rows without drafts.
+    pub(crate) draft_price: f32,
+    pub(crate) no_proposal: Proposal,
+    pub(crate) rows: Vec<Row>,
+    /// Rows that are scored: all logits, or the best only.
+    pub(crate) full: Vec<u32>,
+    pub(crate) best: Vec<u32>,
+    pub(crate) by_rank: Vec<usize>,
+    /// Slots with a proposal in this step.
+    pub(crate) drafting: Vec<usize>,
+    pub(crate) forced: Vec<TokenId>,
+    pub(crate) mask: Vec<u32>,
+    pub(crate) admitted: u64,
+    pub(crate) preempted: u64,
+    /// Rows and mean depth of the last step, until its time is told.
+    pub(crate) last_step: (usize, usize),
 }
 
-impl<B: Backend> Stepper for Engine<B>
+impl<B: Backend> Engine<ModelLm<B>>
 where
     B::Kv: Send,
     B::Act: Send,
 {
+    /// An engine over a model on a backend.
+    ///
+    /// # Errors
+    /// Memory.
+    pub fn of_model(backend: B, model: Model<B>, config: &Config) -> Result<Self, OpsError> {
+        Ok(Self::new(ModelLm::new(backend, model, config.lm_sizes())?, config))
+    }
+}
+
+impl<M: Lm> Engine<M> {
+    /// Over a model that was made for `config.lm_sizes()`. Sizes everything; after this no step allocates (but for the
+    /// log-probabilities a request asks for).
+    pub fn new(lm: M, config: &Config) -> Self {
+        let sizes = config.lm_sizes();
+        let Config { n_ctx, n_slots, step_rows, is_drafting, trace, fingerprint, .. } = config.checked();
+        let per_slot = n_ctx.div_ceil(PAGE_LEN);
+        let n_vocab = lm.n_vocab();
+        let draft_ctx = if is_drafting { n_ctx } else { 0 };
+        Self {
+            sampler: Sampler::new(n_vocab),
+            info: Info { n_ctx, n_vocab, n_slots, fingerprint },
+            step_rows,
+            full_rows: sizes.full_rows,
+            is_drafting,
+            is_traced: trace,
+            queue: Queue::new(n_slots),
+            slots: (0..n_slots).map(|i| Slot::new(n_ctx, draft_ctx, i * per_slot)).collect(),
+            spare: (0..2 * n_slots).map(|_| Vec::with_capacity(n_ctx + 1)).collect(),
+            pages: Pages::new(sizes.n_pages),
+            tables: vec![0; n_slots * per_slot],
+            per_slot,
+            pool: Pool::new(if is_drafting { POOL_TOKENS } else { 0 }),
+            costs: Costs::new(),
+            draft_price: 1.0,
+            no_proposal: Proposal::new(Source::History),
+            rows: Vec::with_capacity(step_rows),
+            full: Vec::with_capacity(step_rows),
+            best: Vec::with_capacity(step_rows),
+            by_rank: Vec::with_capacity(n_slots),
+            drafting: vec![0; n_slots],
+            forced: Vec::with_capacity(n_ctx),
+            mask: vec![0; n_vocab.div_ceil(32)],
+            admitted: 0,
+            preempted: 0,
+            last_step: (0, 0),
+            lm,
+        }
+    }
+
+    /// The model's name for itself.
+    pub fn name(&self) -> String {
+        self.lm.name()
+    }
+
+    /// Forgets all cached prefixes that no running sequence holds.
+    pub fn clear_cache(&mut self) {
+        self.pages.clear();
+    }
+
+    /// Whether the books of pages add up, for tests.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn check(&self) -> Result<(), String> {
+        let table = |s: &Slot| &self.tables[s.table..s.table + s.n_pages];
+        let running = self.slots.iter().filter(|s| s.request.is_some());
+        self.pages.check(running.map(|s| (&s.lease, table(s))))
+    }
+}
+
+impl<M: Lm> Stepper for Engine<M> {
     fn info(&self) -> &Info {
         &self.info
     }
@@ -282,13 +184,14 @@ where
         for event in events.drain(..) {
             self.take(event, effects);
         }
+        self.expire(effects);
         self.admit(effects);
-        self.gather();
+        self.gather(effects);
         if self.rows.is_empty() {
-            return false;
+            return !self.queue.is_empty();
         }
-        let batch = Batch { rows: &self.rows, pages: &self.pages };
-        self.model.forward(&mut self.backend, &mut self.kv, &mut self.scratch, batch, &self.pick);
+        let batch = Batch { rows: &self.rows, pages: &self.tables };
+        self.lm.forward(batch, Picks { full: &self.full, best: &self.best });
         self.advance(effects);
         self.choose(effects);
         !self.queue.is_empty() || self.slots.iter().any(|s| s.request.is_some())
@@ -298,17 +201,23 @@ where
         Load {
             queued: self.queue.len(),
             running: self.slots.iter().filter(|s| s.request.is_some()).count(),
-            pages_used: self.pages.len() - self.free.len(),
-            pages_total: self.pages.len(),
-            ..Load::default()
+            pages_used: self.pages.total() - self.pages.available(),
+            pages_cached: self.pages.cached() - self.pages.pinned(),
+            pages_total: self.pages.total(),
+            rows: self.rows.len(),
+            preempted: self.preempted,
         }
     }
 
     fn reset(&mut self) {
-        self.queue.clear();
         let mut lost = Vec::new();
+        while let Some(waiting) = self.queue.pop() {
+            self.drop_waiting(waiting, Finish::Cancelled, &mut lost);
+        }
         for i in 0..self.slots.len() {
+            self.slots[i].n_cached = 0; // nothing that a failed step touched may be shared
             self.finish(i, Finish::Cancelled, &mut lost);
         }
+        self.pages.clear();
     }
 }

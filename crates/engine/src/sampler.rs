@@ -27,6 +27,8 @@ pub struct Context<'a> {
     pub n_prompt: usize,
     /// How many of the best to report, if any.
     pub logprobs: Option<u8>,
+    /// Tokens that a grammar allows, one bit each; the others get no probability.
+    pub mask: Option<&'a [u32]>,
 }
 
 impl Sampler {
@@ -39,7 +41,7 @@ impl Sampler {
     pub fn choose(&mut self, logits: &[f32], c: &Context<'_>) -> (TokenId, Option<Box<Logprobs>>) {
         let s = c.sampling;
         let penalised = s.repeat_penalty != 1.0 || s.presence_penalty != 0.0 || s.frequency_penalty != 0.0;
-        if c.bias.is_empty() && !penalised {
+        if c.bias.is_empty() && !penalised && c.mask.is_none() {
             let token = self.draw(logits, c);
             return (token, c.logprobs.map(|n| report(logits, token, n)));
         }
@@ -48,13 +50,20 @@ impl Sampler {
         for (token, bias) in c.bias {
             work[*token as usize] += bias;
         }
-        let biased = c.logprobs.map(|n| (report(&work, 0, n), n));
+        if let Some(mask) = c.mask {
+            let allowed = |i: usize| mask[i / 32] >> (i % 32) & 1 == 1;
+            work.iter_mut().enumerate().filter(|(i, _)| !allowed(*i)).for_each(|(_, l)| *l = f32::NEG_INFINITY);
+        }
+        let best = argmax(&work).0;
+        let biased = c.logprobs.map(|n| report(&work, best, n));
         self.penalise(&mut work, c);
         let token = self.draw(&work, c);
-        let logprobs = biased.map(|(mut report, _)| {
-            let bias: f32 = c.bias.iter().filter(|(t, _)| *t == token).map(|(_, b)| b).sum();
-            let zero: f32 = c.bias.iter().filter(|(t, _)| *t == 0).map(|(_, b)| b).sum();
-            report.chosen += (logits[token as usize] + bias) - (logits[0] + zero);
+        let biased_logit = |id: TokenId| {
+            let bias: f32 = c.bias.iter().filter(|(t, _)| *t == id).map(|(_, b)| b).sum();
+            logits[id as usize] + bias
+        };
+        let logprobs = biased.map(|mut report| {
+            report.chosen += biased_logit(token) - biased_logit(best);
             report
         });
         self.logits = work;
@@ -175,7 +184,7 @@ mod tests {
     }
 
     fn context<'a>(sampling: &'a Sampling, tokens: &'a [TokenId]) -> Context<'a> {
-        Context { sampling, bias: &[], tokens, n_prompt: 1, logprobs: None }
+        Context { sampling, bias: &[], tokens, n_prompt: 1, logprobs: None, mask: None }
     }
 
     #[test]
@@ -244,7 +253,7 @@ mod tests {
         let l = vec![1.0f32, 2.0, 3.0, -1.0];
         let mut sampler = Sampler::new(4);
         let greedy = |s: Sampling, bias: &[(TokenId, f32)], tokens: &[TokenId], sampler: &mut Sampler| {
-            sampler.choose(&l, &Context { sampling: &s, bias, tokens, n_prompt: 1, logprobs: Some(4) })
+            sampler.choose(&l, &Context { sampling: &s, bias, tokens, n_prompt: 1, logprobs: Some(4), mask: None })
         };
         assert_eq!(greedy(Sampling { repeat_penalty: 2.0, ..Default::default() }, &[], &[2], &mut sampler).0, 1);
         let presence = Sampling { presence_penalty: 1.5, ..Default::default() };

@@ -37,8 +37,8 @@ fn ten_thousand_steps_allocate_nothing() {
     let desc = ModelDesc::from_gguf(&bytes).unwrap();
     let mut backend = Cpu::new(None, 2).unwrap();
     let model = Model::load(&mut backend, &desc, &[&bytes], |_| {}).unwrap();
-    let config = Config { n_ctx: 400, n_slots: 3, step_rows: 32, fingerprint: "t".into() };
-    let mut engine = Engine::new(backend, model, &config).unwrap();
+    let config = Config { n_ctx: 400, n_slots: 3, step_rows: 32, n_pages: Some(14), ..Config::default() };
+    let mut engine = Engine::of_model(backend, model, &config).unwrap();
     let request = |id: u64| {
         Box::new(Request {
             sampling: Sampling { temperature: (id % 2) as f32, repeat_penalty: 1.1, seed: id, ..Sampling::default() },
