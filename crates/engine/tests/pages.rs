@@ -382,6 +382,80 @@ fn an_evicted_parent_is_not_adopted_to() {
     assert!(pages.adopt(None, 0, &a).is_none(), "nothing is evicted for what was saved");
 }
 
+#[test]
+fn a_handle_does_not_survive_its_page() {
+    let mut pages = Pages::new(3);
+    let (a, b) = (text(1, 64), text(2, 128));
+    let root = pages.adopt(None, 0, &a).unwrap();
+    pages.clear();
+    assert_eq!(pages.adopt(None, 0, &b[..64]).unwrap().page, root.page, "its page holds something else now");
+    assert!(pages.adopt(Some(root.handle), 0, &b[64..]).is_none());
+    assert_eq!(pages.free(), 2);
+}
+
+/// Of two prompts, which is still there after a third needed a page?
+fn evicts(pages: &mut Pages, goes: &[u32], stays: &[u32]) {
+    assert_eq!(pages.free(), 0);
+    serve(pages, 0, &text(99, 50), &[]);
+    assert_eq!(pages.peek(0, goes).n_cached, 0);
+    assert_eq!(pages.peek(0, stays).n_cached, stays.len() - 1);
+}
+
+#[test]
+fn a_hit_on_a_part_of_a_page_makes_it_worth_more() {
+    let mut pages = Pages::new(3);
+    let (a, b) = (text(1, 40), text(2, 40));
+    serve(&mut pages, 0, &a, &[]);
+    serve(&mut pages, 0, &b, &[]);
+    serve(&mut pages, 0, &[&a[..20], &b[..40]].concat(), &[]);
+    evicts(&mut pages, &b, &a);
+}
+
+#[test]
+fn a_page_that_grew_keeps_what_it_was_worth() {
+    let mut pages = Pages::new(2);
+    let (a, b) = (text(1, 60), text(2, 60));
+    serve(&mut pages, 0, &a[..40], &[]);
+    serve(&mut pages, 0, &a, &[]);
+    serve(&mut pages, 0, &b, &[]);
+    evicts(&mut pages, &b, &a);
+}
+
+#[test]
+fn pages_are_used_until_their_sequence_ends() {
+    let mut pages = Pages::new(2);
+    let (a, b) = (text(1, 64), text(2, 64));
+    let (mut table, mut lease) = ([0], Lease::default());
+    assert_eq!(pages.start(0, &a, &mut table, &mut lease).n_cached, 0);
+    table[0] = pages.take().unwrap();
+    pages.publish(&mut lease, &a, 64, &mut table);
+    serve_quietly(&mut pages, &b);
+    pages.end(&mut lease, &a, 64, &mut table);
+    evicts(&mut pages, &b, &a);
+}
+
+#[test]
+fn of_adopted_pages_the_first_stay_longest() {
+    let mut pages = Pages::new(2);
+    let (a, b) = (text(1, 64), text(2, 64));
+    assert!(pages.adopt(None, 0, &a).is_some());
+    assert!(pages.adopt(None, 0, &b).is_some());
+    evicts(&mut pages, &b, &a);
+}
+
+#[test]
+fn what_is_not_valid_is_not_published() {
+    let mut pages = Pages::new(4);
+    let prompt = text(1, 200);
+    let (mut table, mut lease) = ([0; 4], Lease::default());
+    assert_eq!(pages.start(0, &prompt, &mut table, &mut lease).n_cached, 0);
+    table.fill_with(|| pages.take().unwrap());
+    pages.publish(&mut lease, &prompt, 100, &mut table);
+    pages.end(&mut lease, &prompt, 0, &mut table);
+    assert_eq!((pages.free(), pages.cached()), (3, 1), "nothing but what was published before");
+    assert_eq!(pages.peek(0, &prompt).n_cached, 64);
+}
+
 /// Cached prefixes of files under plain LRU, without its limits to whole pages: the yardstick.
 struct Lru {
     len: usize,

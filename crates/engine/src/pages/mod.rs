@@ -17,7 +17,7 @@ pub use save::{Adopted, CachedPage, Handle};
 use base::TokenId;
 use leaves::Leaves;
 use ops::PAGE_LEN;
-use tree::{NONE, Tree};
+use tree::{NONE, Place, Tree};
 
 /// A position this deep costs twice as much to compute as the first one: for a model of half a billion weights, attention
 /// over 8,192 positions is about as many operations as all projections. Deeper ones count no more than that, so that no
@@ -230,7 +230,7 @@ impl Pages {
                 table[i] = place.page;
                 self.reuse(place.page);
             } else {
-                self.insert(lease.salt, lease.node, want, table[i]);
+                self.insert(lease.salt, lease.node, want, table[i], place);
                 self.pin(table[i]);
             }
             *lease = Lease { salt: lease.salt, node: table[i], n_pages: i as u32 + 1 };
@@ -245,9 +245,10 @@ impl Pages {
         let n_valid = n_valid.min(tokens.len()).min(table.len() * PAGE_LEN);
         let n_shared = lease.n_shared();
         let tail = &tokens[(n_shared * PAGE_LEN).min(n_valid)..n_valid];
-        let is_new = !tail.is_empty() && self.tree.nearest(lease.salt, lease.node, tail).n_common < tail.len();
+        let place = self.tree.nearest(lease.salt, lease.node, tail);
+        let is_new = place.n_common < tail.len();
         if is_new {
-            self.insert(lease.salt, lease.node, tail, table[n_shared]);
+            self.insert(lease.salt, lease.node, tail, table[n_shared], place);
             self.lay_open(table[n_shared]);
         }
         for page in &table[n_shared + usize::from(is_new)..] {
@@ -301,16 +302,16 @@ impl Pages {
         to
     }
 
-    /// Puts a private page into the tree, below `parent`. A page that holds the beginning of the same goes.
-    fn insert(&mut self, salt: u64, parent: u32, tokens: &[TokenId], page: u32) {
+    /// Puts a private page into the tree, below `parent`, at its place. A page that holds the beginning of the same goes.
+    fn insert(&mut self, salt: u64, parent: u32, tokens: &[TokenId], page: u32, mut place: Place) {
         debug_assert!(self.state[page as usize] == State::Private);
         let mut is_reused = false;
-        let place = self.tree.nearest(salt, parent, tokens);
         if place.n_common > 0 && place.n_common == self.tree.node(place.page).len() {
             is_reused = self.tree.node(place.page).is_reused;
             self.forget(place.page);
+            place = self.tree.nearest(salt, parent, tokens);
         }
-        self.tree.insert(salt, parent, tokens, page, self.now);
+        self.tree.insert(salt, parent, tokens, page, &place, self.now);
         self.tree.node_mut(page).is_reused = is_reused;
         self.leaves.remove(parent);
         self.state[page as usize] = State::Cached;

@@ -89,7 +89,7 @@ impl Pages {
         }
         let page = self.free.pop()?;
         self.state[page as usize] = State::Private;
-        self.insert(salt, above, tokens, page);
+        self.insert(salt, above, tokens, page, place);
         // The best comes first, and is to look like the last used.
         self.restored -= 1;
         self.tree.node_mut(page).used = self.restored;

@@ -116,8 +116,8 @@ impl Tree {
         place
     }
 
-    pub fn insert(&mut self, salt: u64, parent: u32, tokens: &[TokenId], page: u32, born: u64) {
-        let at = self.nearest(salt, parent, tokens).at;
+    /// At the place that `nearest` has just found.
+    pub fn insert(&mut self, salt: u64, parent: u32, tokens: &[TokenId], page: u32, place: &Place, born: u64) {
         let mut depth = 0;
         if parent != NONE {
             let above = self.node_mut(parent);
@@ -128,7 +128,7 @@ impl Tree {
         let (n_children, refs, is_reused, used, rank) = (0, 0, false, 0, 0);
         *self.node_mut(page) = Node { salt, parent, depth, len, n_children, refs, is_reused, born, used, rank };
         self.tokens[page as usize * PAGE_LEN..][..tokens.len()].copy_from_slice(tokens);
-        self.sorted.insert(at, page);
+        self.sorted.insert(place.at, page);
     }
 
     pub fn remove(&mut self, page: u32) {
