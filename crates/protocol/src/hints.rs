@@ -121,7 +121,9 @@ fn read_tier(field: &Field<'_>) -> Result<ServiceTier, ApiError> {
 fn read_replay(field: &Field<'_>) -> Result<String, ApiError> {
     let text = field.string()?;
     if text.is_empty() {
-        return Err(field.error("invalid_value", format!("`{}` is empty. Send the answer or leave it out.", field.path)));
+        return Err(
+            field.error("invalid_value", format!("`{}` is empty. Send the answer or leave it out.", field.path))
+        );
     }
     Ok(text)
 }

@@ -75,7 +75,8 @@ fn parameters_arrive_as_sent() {
 #[test]
 fn hints_arrive_as_sent() {
     let hints = |fields: &str| {
-        let chat = parse_chat(format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}]{fields}}}"#).as_bytes());
+        let chat =
+            parse_chat(format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}]{fields}}}"#).as_bytes());
         let text = parse_completion(format!(r#"{{"model":"m","prompt":"x"{fields}}}"#).as_bytes());
         assert_eq!(chat.as_ref().unwrap().generate, text.unwrap().generate);
         let g = chat.unwrap().generate;

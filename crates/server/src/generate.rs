@@ -220,7 +220,8 @@ impl Prepared {
             let room = n_ctx - self.prompts.iter().map(Vec::len).max().unwrap_or(0).min(n_ctx);
             if self.replay.len() > room {
                 let n = self.replay.len();
-                let message = format!("`replay` has {n} tokens; the prompt leaves room for {room}. Shorten one of them.");
+                let message =
+                    format!("`replay` has {n} tokens; the prompt leaves room for {room}. Shorten one of them.");
                 return Err(ApiError::field("replay", "context_length_exceeded", message));
             }
         }

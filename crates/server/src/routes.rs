@@ -1,11 +1,11 @@
 //! The paths, and what wraps all of them: the gate, panics caught, errors rendered, requests counted.
 
-use axum::{Extension, Router};
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use protocol::chunks::Shape;
 use protocol::{ApiError, ModelList};
 use std::future::Future;

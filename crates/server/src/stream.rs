@@ -3,10 +3,10 @@
 
 use axum::body::Bytes;
 use http_body::Frame;
-use protocol::{ApiError, ServiceTier};
 use protocol::chat::{ChatChoice, ChatCompletion, ReplyMessage};
 use protocol::chunks::{self, Chunks, Shape};
 use protocol::completion::{Completion, CompletionChoice, CompletionLogprobs};
+use protocol::{ApiError, ServiceTier};
 use std::convert::Infallible;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};

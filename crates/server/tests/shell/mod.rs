@@ -45,7 +45,7 @@ impl Knobs {
     }
     /// Waits until `part` was seen `n` times.
     pub fn wait(&self, part: &str, n: usize) -> bool {
-        let end = Instant::now() + Duration::from_secs(5);
+        let end = Instant::now() + Duration::from_secs(30);
         while Instant::now() < end {
             if self.seen(part) >= n {
                 return true;
