@@ -56,6 +56,14 @@ pub const PROMPT_BYTES_PER_CTX_TOKEN_MAX: usize = 8;
 pub const QUEUE_MAX: usize = 256;
 /// Seconds a request may wait for a slot.
 pub const QUEUE_WAIT_S_MAX: u64 = 60;
+/// `Retry-After`, in seconds: the estimate is cut to this.
+pub const RETRY_AFTER_S_MAX: u32 = 60;
+/// Ends of answers from which the rate behind `Retry-After` is taken.
+pub const PACE_FINISHES_MAX: usize = 64;
+/// Bytes of `prompt_cache_key`.
+pub const PROMPT_CACHE_KEY_BYTES_MAX: usize = 512;
+/// `deadline_ms`.
+pub const DEADLINE_MS_MAX: u32 = 24 * 60 * 60 * 1000;
 /// Open connections, in all.
 pub const CONNECTIONS_MAX: usize = 12_000;
 /// Open connections from one address.

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::error::ApiError;
 use crate::generate::{FinishReason, Generate, generate_names};
+use crate::hints::ServiceTier;
 use crate::json::{self, Field};
 use crate::num;
 use crate::usage::{Timings, Usage};
@@ -240,6 +241,9 @@ pub struct ChatCompletion {
     /// Equal fingerprints promise equal answers for equal seeds.
     #[serde(default)]
     pub system_fingerprint: Option<String>,
+    /// As asked for, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_tier: Option<ServiceTier>,
     /// In the order of their index.
     pub choices: Vec<ChatChoice>,
     /// Token counts.
@@ -311,6 +315,9 @@ pub struct ChatChunk {
     /// See `ChatCompletion`.
     #[serde(default)]
     pub system_fingerprint: Option<String>,
+    /// As asked for, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_tier: Option<ServiceTier>,
     /// Empty in the usage chunk.
     pub choices: Vec<ChunkChoice>,
     /// In the last chunk, if asked for.

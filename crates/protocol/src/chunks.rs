@@ -6,6 +6,7 @@ use std::io::Write;
 
 use crate::error::ApiError;
 use crate::generate::FinishReason;
+use crate::hints::ServiceTier;
 use crate::usage::{Timings, Usage};
 
 /// Which endpoint's chunks.
@@ -15,6 +16,23 @@ pub enum Shape {
     Chat,
     /// `text_completion`
     Completion,
+}
+
+/// What is equal in all chunks of an answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Envelope<'a> {
+    /// Which endpoint.
+    pub shape: Shape,
+    /// The answer's id.
+    pub id: &'a str,
+    /// Unix seconds.
+    pub created: u64,
+    /// The model that answers.
+    pub model: &'a str,
+    /// Equal fingerprints promise equal answers for equal seeds.
+    pub fingerprint: &'a str,
+    /// As asked for, if it was.
+    pub service_tier: Option<ServiceTier>,
 }
 
 /// The writer of one answer's chunks. All methods append whole events to `out`.
@@ -29,7 +47,8 @@ pub struct Chunks {
 
 impl Chunks {
     /// For one answer. `include_usage` writes `"usage":null` in every chunk but the last, as OpenAI does.
-    pub fn new(shape: Shape, id: &str, created: u64, model: &str, fingerprint: &str, include_usage: bool) -> Self {
+    pub fn new(envelope: &Envelope<'_>, include_usage: bool) -> Self {
+        let Envelope { shape, id, created, model, fingerprint, service_tier } = *envelope;
         let mut head = b"data: {\"id\":".to_vec();
         json(&mut head, id);
         head.extend_from_slice(match shape {
@@ -41,6 +60,10 @@ impl Chunks {
         json(&mut head, model);
         head.extend_from_slice(b",\"system_fingerprint\":");
         json(&mut head, fingerprint);
+        if let Some(tier) = service_tier {
+            head.extend_from_slice(b",\"service_tier\":");
+            json(&mut head, tier.as_str());
+        }
         head.extend_from_slice(b",\"choices\":[");
         let tail: &[u8] = if include_usage { b"],\"usage\":null}\n\n" } else { b"]}\n\n" };
         Self { head, tail, shape }
@@ -142,6 +165,11 @@ mod tests {
     use crate::completion::{Completion, CompletionLogprobs};
     use crate::sse::SseParser;
 
+    fn chunks(shape: Shape, model: &str, service_tier: Option<ServiceTier>, include_usage: bool) -> Chunks {
+        let envelope = Envelope { shape, id: "some-1", created: 7, model, fingerprint: "fp_1", service_tier };
+        Chunks::new(&envelope, include_usage)
+    }
+
     fn events(out: &[u8]) -> Vec<String> {
         let mut events = Vec::new();
         SseParser::new().push(out, &mut events).unwrap();
@@ -150,7 +178,7 @@ mod tests {
 
     #[test]
     fn chat_chunks_read_back_as_what_was_written() {
-        let chunks = Chunks::new(Shape::Chat, "chatcmpl-1", 7, "a \"model\"", "fp_1", true);
+        let chunks = chunks(Shape::Chat, "a \"model\"", Some(ServiceTier::Flex), true);
         let mut out = Vec::new();
         chunks.begin(&mut out, 0);
         chunks.text(&mut out, 1, "line\n\u{1}\"é\u{2028}", None::<&ChatLogprobs>);
@@ -158,7 +186,8 @@ mod tests {
         chunks.usage(&mut out, &Usage::new(3, 1, 2), &Timings::default());
         let read: Vec<ChatChunk> = events(&out).iter().map(|e| serde_json::from_str(e).unwrap()).collect();
         assert_eq!(read.len(), 4);
-        assert!(read.iter().all(|c| c.id == "chatcmpl-1" && c.created == 7 && c.model == "a \"model\""));
+        assert!(read.iter().all(|c| c.id == "some-1" && c.created == 7 && c.model == "a \"model\""));
+        assert!(read.iter().all(|c| c.service_tier == Some(ServiceTier::Flex)));
         assert_eq!(read[0].choices[0].delta.role.as_deref(), Some("assistant"));
         assert_eq!(read[1].choices[0].delta.content.as_deref(), Some("line\n\u{1}\"é\u{2028}"));
         assert_eq!((read[1].choices[0].index, read[1].choices[0].finish_reason), (1, None));
@@ -171,7 +200,7 @@ mod tests {
 
     #[test]
     fn completion_chunks_read_back_as_what_was_written() {
-        let chunks = Chunks::new(Shape::Completion, "cmpl-1", 7, "m", "fp", false);
+        let chunks = chunks(Shape::Completion, "m", None, false);
         let mut out = Vec::new();
         chunks.begin(&mut out, 0);
         assert!(out.is_empty());
@@ -179,6 +208,6 @@ mod tests {
         chunks.finish(&mut out, 0, FinishReason::Stop, None);
         let read: Vec<Completion> = events(&out).iter().map(|e| serde_json::from_str(e).unwrap()).collect();
         assert_eq!((read[0].choices[0].text.as_str(), read[0].choices[0].logprobs.is_some()), ("x", true));
-        assert_eq!(read[1].choices[0].finish_reason, Some(FinishReason::Stop));
+        assert_eq!((read[1].choices[0].finish_reason, read[1].service_tier), (Some(FinishReason::Stop), None));
     }
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::error::ApiError;
 use crate::generate::{FinishReason, Generate, generate_names};
+use crate::hints::ServiceTier;
 use crate::json::{self, Field};
 use crate::num;
 use crate::usage::{Timings, Usage};
@@ -109,6 +110,9 @@ pub struct Completion {
     /// Equal fingerprints promise equal answers for equal seeds.
     #[serde(default)]
     pub system_fingerprint: Option<String>,
+    /// As asked for, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_tier: Option<ServiceTier>,
     /// Prompt-major: the choices of the first prompt come first.
     pub choices: Vec<CompletionChoice>,
     /// Token counts.

@@ -49,6 +49,11 @@ impl ApiError {
         Self { kind: "server_error", retry_after_s: Some(retry_after_s), ..Self::of(503, code, message) }
     }
 
+    /// 429 with `Retry-After`: as many as may wait are waiting.
+    pub fn too_many(code: &'static str, message: impl Into<String>, retry_after_s: u32) -> Self {
+        Self { kind: "rate_limit_error", retry_after_s: Some(retry_after_s), ..Self::of(429, code, message) }
+    }
+
     /// 500: our fault.
     pub fn internal(message: impl Into<String>) -> Self {
         Self { kind: "server_error", ..Self::of(500, "internal_error", message) }
@@ -106,8 +111,10 @@ mod tests {
             String::from_utf8(e.to_json()).unwrap(),
             r#"{"error":{"message":"too hot","type":"invalid_request_error","param":"temperature","code":"invalid_value"}}"#
         );
-        let e = ApiError::unavailable("queue_full", "later", 5);
+        let e = ApiError::unavailable("queue_timeout", "later", 5);
         assert_eq!((e.status, e.kind, e.retry_after_s), (503, "server_error", Some(5)));
+        let e = ApiError::too_many("queue_full", "later", 5);
+        assert_eq!((e.status, e.kind, e.retry_after_s), (429, "rate_limit_error", Some(5)));
         assert!(String::from_utf8(e.to_json()).unwrap().contains(r#""param":null"#));
     }
 }

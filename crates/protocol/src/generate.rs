@@ -4,6 +4,7 @@ use base::{TokenId, limits};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ApiError;
+use crate::hints::Hints;
 use crate::json::{Field, Object};
 use crate::num::{self, Bias, MinP, Penalty, RepeatPenalty, Temperature, TopP};
 
@@ -13,7 +14,8 @@ macro_rules! generate_names {
         &[
             "model", "max_tokens", "max_completion_tokens", "n", "temperature", "top_k", "top_p", "min_p", "seed",
             "presence_penalty", "frequency_penalty", "repetition_penalty", "repeat_penalty", "repeat_last_n", "stop",
-            "logit_bias", "stream", "stream_options", "user", "response_format", $($more),*
+            "logit_bias", "stream", "stream_options", "user", "response_format", "n_predict", "prediction", "speculation",
+            "prompt_cache_key", "service_tier", "replay", "deadline_ms", $($more),*
         ]
     };
 }
@@ -24,7 +26,7 @@ pub(crate) use generate_names;
 pub struct Generate {
     /// Name as sent; never empty.
     pub model: String,
-    /// At least 1.
+    /// 0 computes the prompt into the cache and generates nothing.
     pub max_tokens: Option<u32>,
     /// Choices per prompt, 1 to `CHOICES_MAX`.
     pub n: u32,
@@ -56,6 +58,8 @@ pub struct Generate {
     pub include_usage: bool,
     /// The client's name for its user.
     pub user: Option<String>,
+    /// How soon and how fast.
+    pub hints: Hints,
 }
 
 impl Generate {
@@ -66,7 +70,6 @@ impl Generate {
     pub fn read<const N: usize>(o: &Object<'_, N>) -> Result<Self, ApiError> {
         check_response_format(o)?;
         let repeat_penalty = o.get("repetition_penalty").or_else(|| o.get("repeat_penalty"));
-        let max_tokens = o.get("max_completion_tokens").or_else(|| o.get("max_tokens"));
         let include_usage = match o.get("stream_options") {
             None => false,
             Some(f) => match f.object(&["include_usage"])?.get("include_usage") {
@@ -76,7 +79,7 @@ impl Generate {
         };
         Ok(Self {
             model: read_model(o)?,
-            max_tokens: max_tokens.map(|f| read_max_tokens(&f)).transpose()?,
+            max_tokens: read_max_tokens(o)?,
             n: match o.get("n") {
                 Some(f) => num::read_u32(&f, 1, limits::CHOICES_MAX as u32)?,
                 None => 1,
@@ -95,6 +98,7 @@ impl Generate {
             stream: o.get("stream").map(|f| f.boolean()).transpose()?.unwrap_or(false),
             include_usage,
             user: o.get("user").map(|f| f.string()).transpose()?,
+            hints: Hints::read(o)?,
         })
     }
 }
@@ -109,17 +113,13 @@ fn read_model<const N: usize>(o: &Object<'_, N>) -> Result<String, ApiError> {
     Ok(model)
 }
 
-fn read_max_tokens(field: &Field<'_>) -> Result<u32, ApiError> {
-    if field.text() == "0" {
-        let path = &field.path;
-        return Err(field.error(
-            "invalid_value",
-            format!(
-                "`{path}` must be at least 1; generating nothing (0) is not supported yet. Send 1 or leave it out."
-            ),
-        ));
+/// OpenAI's two names, and llama.cpp's, where -1 is no bound.
+fn read_max_tokens<const N: usize>(o: &Object<'_, N>) -> Result<Option<u32>, ApiError> {
+    if let Some(field) = o.get("max_completion_tokens").or_else(|| o.get("max_tokens")) {
+        return num::read_u32(&field, 0, i32::MAX as u32).map(Some);
     }
-    num::read_u32(field, 1, i32::MAX as u32)
+    let Some(field) = o.get("n_predict") else { return Ok(None) };
+    Ok(u32::try_from(field.integer(-1, i32::MAX.into())?).ok())
 }
 
 fn read_repeat_last_n(field: &Field<'_>) -> Result<u32, ApiError> {
@@ -172,7 +172,7 @@ fn check_response_format<const N: usize>(o: &Object<'_, N>) -> Result<(), ApiErr
 pub enum FinishReason {
     /// A stop token or stop string.
     Stop,
-    /// `max_tokens`, or the context is full.
+    /// `max_tokens`, the context is full, or the deadline has passed.
     Length,
     /// The model called tools.
     ToolCalls,

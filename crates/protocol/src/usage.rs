@@ -30,6 +30,13 @@ impl Usage {
             completion_tokens_details: Some(CompletionTokensDetails::default()),
         }
     }
+
+    /// With what became of the client's prediction.
+    pub fn with_prediction(mut self, accepted: u64, rejected: u64) -> Self {
+        let details = self.completion_tokens_details.get_or_insert_default();
+        (details.accepted_prediction_tokens, details.rejected_prediction_tokens) = (accepted, rejected);
+        self
+    }
 }
 
 /// Part of `Usage`.
@@ -64,9 +71,9 @@ pub struct Timings {
     pub prompt_per_second: f64,
     /// Generated tokens.
     pub predicted_n: u64,
-    /// From the first token to the last.
+    /// From the first token to the last; 0 when all came at once.
     pub predicted_ms: f64,
-    /// The `predicted_n - 1` tokens after the first over `predicted_ms`.
+    /// The tokens after those of the first step over `predicted_ms`.
     pub predicted_per_second: f64,
     /// From the arrival of the request to its first token.
     pub ttft_ms: f64,
@@ -74,4 +81,8 @@ pub struct Timings {
     pub queue_ms: f64,
     /// Prompt tokens that were not computed again (prefix hit).
     pub cached_n: u64,
+    /// Tokens that were drafted and verified, from all sources.
+    pub draft_n: u64,
+    /// Of them, kept.
+    pub draft_n_accepted: u64,
 }

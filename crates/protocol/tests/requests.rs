@@ -1,6 +1,6 @@
 //! Requests as clients send them, and as they should not: each refusal is a 400 that names the field and says what to do.
 
-use protocol::{Prompt, Role, parse_chat, parse_completion};
+use protocol::{Hints, Prompt, Role, ServiceTier, parse_chat, parse_completion};
 use std::path::PathBuf;
 
 fn chat_with(field: &str, value: &str) -> String {
@@ -73,8 +73,49 @@ fn parameters_arrive_as_sent() {
 }
 
 #[test]
+fn hints_arrive_as_sent() {
+    let hints = |fields: &str| {
+        let chat =
+            parse_chat(format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}]{fields}}}"#).as_bytes());
+        let text = parse_completion(format!(r#"{{"model":"m","prompt":"x"{fields}}}"#).as_bytes());
+        assert_eq!(chat.as_ref().unwrap().generate, text.unwrap().generate);
+        let g = chat.unwrap().generate;
+        (g.max_tokens, g.hints)
+    };
+    assert_eq!(hints(""), (None, Hints { speculate: true, ..Hints::default() }));
+    let nulls = r#","prediction":null,"speculation":null,"prompt_cache_key":null,"service_tier":null,"replay":null"#;
+    assert_eq!(hints(nulls), hints(""));
+    assert_eq!(hints(r#","prompt_cache_key":"","n_predict":-1"#), hints(""));
+    let (max_tokens, h) = hints(
+        r#","prediction":{"type":"content","content":"a\nb"},"speculation":"off","prompt_cache_key":"k","service_tier":"flex",
+        "replay":"<|im_end|>","deadline_ms":5,"n_predict":3"#,
+    );
+    let expected = Hints {
+        prediction: Some("a\nb".to_owned()),
+        speculate: false,
+        prompt_cache_key: Some("k".to_owned()),
+        service_tier: Some(ServiceTier::Flex),
+        replay: Some("<|im_end|>".to_owned()),
+        deadline_ms: Some(5),
+    };
+    assert_eq!((max_tokens, h), (Some(3), expected));
+    let parts = r#","prediction":{"type":"content","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}"#;
+    assert_eq!(hints(parts).1.prediction.as_deref(), Some("ab"));
+    assert_eq!(hints(r#","prediction":{"type":"content","content":[]}"#).1.prediction.as_deref(), Some(""));
+    // OpenAI's names come first, and 0 is a number of tokens.
+    assert_eq!(hints(r#","n_predict":9,"max_tokens":0"#).0, Some(0));
+    assert_eq!(hints(r#","max_tokens":9,"max_completion_tokens":0"#).0, Some(0));
+    for tier in ["auto", "default", "flex", "priority"] {
+        let read = hints(&format!(r#","service_tier":"{tier}""#)).1.service_tier.unwrap();
+        assert_eq!((read.as_str(), serde_json::to_string(&read).unwrap()), (tier, format!("\"{tier}\"")));
+    }
+}
+
+#[test]
 fn each_bad_field_is_named() {
     let long_stop = format!("\"{}\"", "x".repeat(257));
+    let long_key = format!("\"{}\"", "k".repeat(513));
+    let many_parts = format!("{{\"type\":\"content\",\"content\":[{}0]}}", "0,".repeat(1024));
     let many_stops = format!("[{}\"x\"]", "\"x\",".repeat(16));
     let many_bias = format!("{{{}\"9999\":0}}", (0..1024).map(|i| format!("\"{i}\":0,")).collect::<String>());
     let many_tools = format!("[{}]", vec![r#"{"type":"function","function":{"name":"f"}}"#; 129].join(","));
@@ -91,8 +132,33 @@ fn each_bad_field_is_named() {
         ("seed", "1.0", "seed"),
         ("n", "0", "n"),
         ("n", "9", "n"),
-        ("max_tokens", "0", "max_tokens"),
         ("max_tokens", "-1", "max_tokens"),
+        ("n_predict", "-2", "n_predict"),
+        ("n_predict", "\"1\"", "n_predict"),
+        ("prediction", "\"text\"", "prediction"),
+        ("prediction", "[]", "prediction"),
+        ("prediction", "{\"content\":\"x\"}", "prediction.type"),
+        ("prediction", "{\"type\":\"file\",\"content\":\"x\"}", "prediction.type"),
+        ("prediction", "{\"type\":\"content\"}", "prediction.content"),
+        ("prediction", "{\"type\":\"content\",\"content\":null}", "prediction.content"),
+        ("prediction", "{\"type\":\"content\",\"content\":7}", "prediction.content"),
+        ("prediction", "{\"type\":\"content\",\"content\":\"\\ud800\"}", "prediction.content"),
+        ("prediction", "{\"type\":\"content\",\"content\":[\"x\"]}", "prediction.content[0]"),
+        ("prediction", "{\"type\":\"content\",\"content\":[{\"type\":\"text\"}]}", "prediction.content[0].text"),
+        ("prediction", "{\"type\":\"content\",\"content\":[{\"type\":\"image_url\"}]}", "prediction.content[0].type"),
+        ("prediction", &many_parts, "prediction.content"),
+        ("speculation", "true", "speculation"),
+        ("speculation", "\"on\"", "speculation"),
+        ("prompt_cache_key", "7", "prompt_cache_key"),
+        ("prompt_cache_key", &long_key, "prompt_cache_key"),
+        ("service_tier", "1", "service_tier"),
+        ("service_tier", "\"fast\"", "service_tier"),
+        ("service_tier", "\"Priority\"", "service_tier"),
+        ("replay", "[\"x\"]", "replay"),
+        ("replay", "\"\"", "replay"),
+        ("deadline_ms", "0", "deadline_ms"),
+        ("deadline_ms", "1.5", "deadline_ms"),
+        ("deadline_ms", "86400001", "deadline_ms"),
         ("max_completion_tokens", "2147483648", "max_completion_tokens"),
         ("presence_penalty", "2.5", "presence_penalty"),
         ("frequency_penalty", "[]", "frequency_penalty"),
@@ -240,8 +306,10 @@ fn numeric_fields_refuse_what_is_out_of_range() {
         ("top_k", &["-1", "0", "1048576", "-0"], &["-2", "1048577", "1.5"]),
         ("seed", &["-9223372036854775808", "18446744073709551615"], &["-9223372036854775809", "1e3"]),
         ("n", &["1", "8"], &["0", "9", "-1", "1.0"]),
-        ("max_tokens", &["1", "2147483647"], &["0", "-1", "2147483648", "-0", "0.0"]),
-        ("max_completion_tokens", &["1", "2147483647"], &["0", "-1", "2147483648"]),
+        ("max_tokens", &["0", "-0", "1", "2147483647"], &["-1", "2147483648", "0.0"]),
+        ("max_completion_tokens", &["0", "1", "2147483647"], &["-1", "2147483648"]),
+        ("n_predict", &["-1", "0", "1", "2147483647"], &["-2", "2147483648", "0.0"]),
+        ("deadline_ms", &["1", "86400000"], &["0", "-1", "86400001", "1.0"]),
         ("presence_penalty", &["-2", "2"], &["-2.1", "2.1"]),
         ("frequency_penalty", &["-2", "2"], &["-2.1", "2.1"]),
         ("repeat_penalty", &["0.1", "10"], &["0.09", "10.1", "-1"]),

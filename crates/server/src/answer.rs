@@ -2,7 +2,7 @@
 //! answers are made from the same pieces, so they cannot differ.
 
 use base::TokenId;
-use engine::api::{Finish, Logprobs, Refusal};
+use engine::api::{Drafts, Finish, Logprobs, Refusal};
 use protocol::chat::{ChatLogprobs, TokenLogprob};
 use protocol::chunks::Shape;
 use protocol::completion::CompletionLogprobs;
@@ -14,6 +14,9 @@ use text::TextStream;
 
 use crate::kit::TextKit;
 use crate::runner::{News, Note, Ticket};
+
+/// Place of OpenAI's `prediction` among `engine::api::SOURCES`.
+const PREDICTION: usize = 0;
 
 /// What a choice says next.
 #[derive(Debug, Default)]
@@ -40,6 +43,9 @@ struct Choice {
     n_prompt: u64,
     n_cached: u64,
     is_done: bool,
+    /// A stop string has ended it, and the engine has yet to say what became of the drafts.
+    is_closing: bool,
+    drafts: Drafts,
     scored: Vec<Scored>,
     /// Bytes of tokens that came, and of text that was given out.
     seen: usize,
@@ -54,12 +60,17 @@ struct Clock {
     prefilled: Option<Instant>,
     first: Option<Instant>,
     last: Option<Instant>,
+    /// Tokens of the first step.
+    n_first: u64,
 }
 
 /// All choices of a request.
 pub(crate) struct Answer {
     choices: Vec<Choice>,
     clock: Clock,
+    /// The client sent a prediction and is told what became of it. So a choice that a stop string ended waits for the
+    /// engine's last word, at most a step; without a prediction nobody waits, and the drafts of such a choice are not told.
+    tells_drafts: bool,
     /// Last field but one to go: dropping it cancels what still runs.
     ticket: Ticket,
     kit: Arc<TextKit>,
@@ -74,6 +85,7 @@ impl Answer {
         kit: &Arc<TextKit>,
         stops: &[String],
         prompts: &[usize],
+        tells_drafts: bool,
         arrived: Instant,
         ticket: Ticket,
     ) -> Result<Self, ApiError> {
@@ -86,13 +98,16 @@ impl Answer {
             n_prompt: 0,
             n_cached: 0,
             is_done: false,
+            is_closing: false,
+            drafts: Drafts::default(),
             scored: Vec::new(),
             seen: 0,
             given: 0,
         };
         Ok(Self {
             choices: prompts.iter().map(choice).collect(),
-            clock: Clock { arrived, admitted: None, prefilled: None, first: None, last: None },
+            clock: Clock { arrived, admitted: None, prefilled: None, first: None, last: None, n_first: 0 },
+            tells_drafts,
             ticket,
             kit: Arc::clone(kit),
         })
@@ -122,27 +137,53 @@ impl Answer {
         match note.news {
             News::Admitted => return Ok(None),
             News::Prefilled { n_prompt, n_cached } => {
-                (choice.n_prompt, choice.n_cached) = (n_prompt as u64, n_cached as u64);
+                if choice.n_prompt == 0 {
+                    // After a preemption it comes again.
+                    (choice.n_prompt, choice.n_cached) = (n_prompt as u64, n_cached as u64);
+                }
                 return Ok(None);
             }
-            News::Token { token, logprobs } => {
-                if choice.token(&self.kit, token, logprobs, &mut piece) {
-                    self.ticket.cancel(index);
+            News::Tokens(_) | News::Scored { .. } if choice.is_closing => return Ok(None),
+            News::Tokens(tokens) => {
+                if choice.tokens(&self.kit, &tokens, &mut piece) {
+                    self.stop(index, &mut piece);
                 }
             }
-            News::Finished(Finish::Cancelled) => return Err(ApiError::internal("The request was cancelled.")),
-            News::Finished(reason) => {
+            News::Scored { token, logprobs } => {
+                if choice.scored(&self.kit, token, logprobs, &mut piece) {
+                    self.stop(index, &mut piece);
+                }
+            }
+            News::Finished(_, drafts) if choice.is_closing => {
+                choice.drafts = drafts;
+                choice.close(&mut piece);
+            }
+            News::Failed if choice.is_closing => choice.close(&mut piece),
+            News::Finished(Finish::Cancelled, _) => return Err(ApiError::internal("The request was cancelled.")),
+            News::Finished(reason, drafts) => {
                 self.ticket.ended(index);
+                choice.drafts = drafts;
                 let reason = if reason == Finish::StopToken { FinishReason::Stop } else { FinishReason::Length };
                 choice.end(reason, &mut piece);
             }
-            News::Refused(why) => return Err(refused(why)),
+            News::Refused(why) => return Err(refused(why, self.ticket.retry_after_s())),
             News::Failed => {
                 self.ticket.ended(index);
                 return Err(ApiError::internal("The engine failed on this request; the server goes on. Try again."));
             }
         }
         Ok((!piece.text.is_empty() || piece.finish.is_some() || !piece.logprobs.is_empty()).then_some(piece))
+    }
+
+    /// A stop string has come.
+    fn stop(&mut self, index: usize, piece: &mut Piece) {
+        self.ticket.cancel(index);
+        let Some(choice) = self.choices.get_mut(index) else { return };
+        if self.tells_drafts {
+            choice.is_closing = true;
+        } else {
+            choice.close(piece);
+        }
     }
 
     /// Token counts so far.
@@ -155,13 +196,16 @@ impl Answer {
                 seen = Some(c.prompt);
             }
         }
-        Usage::new(prompt, cached, self.choices.iter().map(|c| c.n_tokens).sum())
+        let sum = |of: fn(&Choice) -> u64| self.choices.iter().map(of).sum::<u64>();
+        let offered = sum(|c| c.drafts.offered[PREDICTION]);
+        let accepted = sum(|c| c.drafts.accepted[PREDICTION]);
+        Usage::new(prompt, cached, sum(|c| c.n_tokens)).with_prediction(accepted, offered.saturating_sub(accepted))
     }
 
     /// Times so far, of the first choice.
     pub(crate) fn timings(&self) -> Timings {
         let Some(c) = self.choices.first() else { return Timings::default() };
-        self.clock.timings(c.n_prompt, c.n_cached, c.n_tokens)
+        self.clock.timings(c)
     }
 
     /// Log-probabilities as the chat endpoint writes them.
@@ -207,23 +251,32 @@ fn best(s: &Scored) -> &[(TokenId, f32)] {
 }
 
 impl Choice {
-    /// True if a stop string ends the choice.
-    fn token(&mut self, kit: &TextKit, token: TokenId, logprobs: Option<Box<Logprobs>>, piece: &mut Piece) -> bool {
-        self.n_tokens += 1;
-        let is_stopped = self.text.push(&kit.tokenizer, token, &mut piece.text).stopped.is_some();
-        self.given += piece.text.len();
-        if let Some(logprobs) = logprobs {
-            self.seen += kit.shown_bytes(token);
-            self.scored.push(Scored { token, logprobs, end: self.seen });
-            // Tokens whose text is held back are reported when it is given out; those of a stop string never.
-            let ready = self.scored.iter().take_while(|s| s.end <= self.given).count();
-            piece.logprobs.extend(self.scored.drain(..ready));
-        }
-        if is_stopped {
-            self.is_done = true;
-            piece.finish = Some(FinishReason::Stop);
-        }
+    /// True if a stop string ends the choice; what follows it counts for nothing.
+    fn tokens(&mut self, kit: &TextKit, tokens: &[TokenId], piece: &mut Piece) -> bool {
+        let before = piece.text.len();
+        let is_stopped = tokens.iter().any(|token| {
+            self.n_tokens += 1;
+            self.text.push(&kit.tokenizer, *token, &mut piece.text).stopped.is_some()
+        });
+        self.given += piece.text.len() - before;
         is_stopped
+    }
+
+    /// The same for one token with its log-probabilities.
+    fn scored(&mut self, kit: &TextKit, token: TokenId, logprobs: Box<Logprobs>, piece: &mut Piece) -> bool {
+        let is_stopped = self.tokens(kit, &[token], piece);
+        self.seen += kit.shown_bytes(token);
+        self.scored.push(Scored { token, logprobs, end: self.seen });
+        // Tokens whose text is held back are reported when it is given out; those of a stop string never.
+        let ready = self.scored.iter().take_while(|s| s.end <= self.given).count();
+        piece.logprobs.extend(self.scored.drain(..ready));
+        is_stopped
+    }
+
+    /// A stop string has ended it.
+    fn close(&mut self, piece: &mut Piece) {
+        self.is_done = true;
+        piece.finish = Some(FinishReason::Stop);
     }
 
     fn end(&mut self, reason: FinishReason, piece: &mut Piece) {
@@ -238,17 +291,22 @@ impl Choice {
 impl Clock {
     fn take(&mut self, note: &Note) {
         match note.news {
-            News::Admitted => self.admitted = Some(note.at),
-            News::Prefilled { .. } => self.prefilled = Some(note.at),
-            News::Token { .. } => {
-                self.first.get_or_insert(note.at);
-                self.last = Some(note.at);
-            }
+            News::Admitted => _ = self.admitted.get_or_insert(note.at),
+            News::Prefilled { .. } => _ = self.prefilled.get_or_insert(note.at),
+            News::Tokens(ref tokens) => self.tokens(tokens.len() as u64, note.at),
+            News::Scored { .. } => self.tokens(1, note.at),
             _ => {}
         }
     }
 
-    fn timings(&self, n_prompt: u64, n_cached: u64, n_tokens: u64) -> Timings {
+    fn tokens(&mut self, n: u64, at: Instant) {
+        if *self.first.get_or_insert(at) == at {
+            self.n_first += n;
+        }
+        self.last = Some(at);
+    }
+
+    fn timings(&self, choice: &Choice) -> Timings {
         let between = |a: Option<Instant>, b: Option<Instant>| match (a, b) {
             (Some(a), Some(b)) => b.saturating_duration_since(a),
             _ => Duration::ZERO,
@@ -256,25 +314,27 @@ impl Clock {
         let ms = |d: Duration| d.as_secs_f64() * 1e3;
         let rate = |n: u64, d: Duration| if d.is_zero() { 0.0 } else { n as f64 / d.as_secs_f64() };
         let (prefill, decode) = (between(self.admitted, self.prefilled), between(self.first, self.last));
-        let prompt_n = n_prompt.saturating_sub(n_cached);
+        let prompt_n = choice.n_prompt.saturating_sub(choice.n_cached);
         Timings {
             prompt_n,
             prompt_ms: ms(prefill),
             prompt_per_second: rate(prompt_n, prefill),
-            predicted_n: n_tokens,
+            predicted_n: choice.n_tokens,
             predicted_ms: ms(decode),
-            predicted_per_second: rate(n_tokens.saturating_sub(1), decode),
+            predicted_per_second: rate(choice.n_tokens.saturating_sub(self.n_first), decode),
             ttft_ms: ms(between(Some(self.arrived), self.first)),
             queue_ms: ms(between(Some(self.arrived), self.admitted)),
-            cached_n: n_cached,
+            cached_n: choice.n_cached,
+            draft_n: choice.drafts.offered.iter().sum(),
+            draft_n_accepted: choice.drafts.accepted.iter().sum(),
         }
     }
 }
 
 /// What the engine refuses, said to a client. We check before, so only a full queue is expected.
-pub(crate) fn refused(why: Refusal) -> ApiError {
+pub(crate) fn refused(why: Refusal, retry_after_s: u32) -> ApiError {
     match why {
-        Refusal::QueueFull => queue_full(),
+        Refusal::QueueFull => queue_full(retry_after_s),
         Refusal::EmptyPrompt => ApiError::field("prompt", "empty_prompt", "The prompt has no tokens. Send some text."),
         Refusal::PromptTooLong => {
             ApiError::bad_request("context_length_exceeded", "The prompt does not fit into the context. Shorten it.")
@@ -288,8 +348,9 @@ pub(crate) fn refused(why: Refusal) -> ApiError {
     }
 }
 
-pub(crate) fn queue_full() -> ApiError {
-    ApiError::unavailable("queue_full", "Too many requests are waiting. Try again later.", 5)
+pub(crate) fn queue_full(retry_after_s: u32) -> ApiError {
+    let message = format!("As many requests are waiting as may. Try again in {retry_after_s} s.");
+    ApiError::too_many("queue_full", message, retry_after_s)
 }
 
 /// Names of the two shapes.

@@ -2,7 +2,7 @@
 
 use engine::api::{Sampling, Stepper};
 use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::{Semaphore, watch};
@@ -134,6 +134,11 @@ impl App {
     /// A number that was not used before in this process.
     pub(crate) fn mint(&self) -> u64 {
         self.next_id.fetch_add(1, Relaxed)
+    }
+
+    /// 64 bits of these parts; nobody who does not know this process' key can find parts with the same bits.
+    pub(crate) fn keyed_hash<T: Hash>(&self, parts: T) -> u64 {
+        self.random.hash_one(parts)
     }
 
     /// 64 bits that a client cannot guess, different for each `of`.

@@ -15,6 +15,9 @@ pub struct Config {
     pub origins: Vec<String>,
     /// Listen beyond loopback although anybody who can reach the port may use the server.
     pub insecure_open: bool,
+    /// Whether requests of different keys share cached prefixes. Sharing is faster; but who shares can find out by timing
+    /// which prompts others have sent. `None`: shared on loopback, which is one user's machine, and nowhere else.
+    pub share_prefixes: Option<bool>,
     /// SIGTERM and SIGINT drain; a second one stops at once.
     pub catch_signals: bool,
     /// Limits.
@@ -28,6 +31,7 @@ impl Default for Config {
             hosts: Vec::new(),
             origins: Vec::new(),
             insecure_open: false,
+            share_prefixes: None,
             catch_signals: false,
             limits: Limits::default(),
         }
@@ -124,10 +128,19 @@ impl Config {
     /// # Errors
     /// `OpenBind`.
     pub fn check(&self) -> Result<(), ServeError> {
-        if self.bind.ip().to_canonical().is_loopback() || self.insecure_open {
+        if self.is_loopback() || self.insecure_open {
             return Ok(());
         }
         Err(ServeError::OpenBind(self.bind))
+    }
+
+    fn is_loopback(&self) -> bool {
+        self.bind.ip().to_canonical().is_loopback()
+    }
+
+    /// See the field.
+    pub fn shares_prefixes(&self) -> bool {
+        self.share_prefixes.unwrap_or_else(|| self.is_loopback())
     }
 }
 
@@ -148,6 +161,9 @@ mod tests {
         ] {
             let config = Config { bind: bind.parse().unwrap(), ..Config::default() };
             assert_eq!(config.check().is_ok(), ok, "{bind}");
+            assert_eq!(config.shares_prefixes(), ok, "{bind}");
+            assert!(Config { share_prefixes: Some(true), ..config.clone() }.shares_prefixes());
+            assert!(!Config { share_prefixes: Some(false), ..config.clone() }.shares_prefixes());
             assert!(Config { insecure_open: true, ..config }.check().is_ok());
         }
     }

@@ -3,16 +3,18 @@
 use axum::body::Body;
 use axum::http::{HeaderMap, Response, StatusCode, header};
 use base::{RequestId, TokenId, limits};
-use engine::api::{Request, Sampling};
-use protocol::chunks::{Chunks, Shape};
-use protocol::{ApiError, ChatRequest, CompletionRequest, Generate, Prompt};
+use engine::api::{Class, Finish, Request, Sampling};
+use protocol::chunks::{Chunks, Envelope, Shape};
+use protocol::{ApiError, ChatRequest, CompletionRequest, Generate, Prompt, ServiceTier};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::answer::{Answer, id_prefix, queue_full, refused};
 use crate::app::{App, Model, Phase};
 use crate::body::{self, Received};
+use crate::caller::Caller;
+use crate::net::Peer;
 use crate::runner::{News, NoRoom, Note};
 use crate::stream::{SseBody, Whole};
 
@@ -22,6 +24,17 @@ struct Prepared {
     generate: Generate,
     logprobs: Option<u8>,
     prompts: Vec<Vec<TokenId>>,
+    /// Where the request does not say.
+    class: Class,
+    prediction: Vec<TokenId>,
+    replay: Vec<TokenId>,
+}
+
+/// Who asked, and when.
+#[derive(Clone, Copy)]
+struct Origin {
+    caller: Caller,
+    arrived: Instant,
 }
 
 /// Answers `POST /v1/chat/completions` or `POST /v1/completions`.
@@ -31,30 +44,35 @@ struct Prepared {
 pub(crate) async fn generate(
     app: Arc<App>,
     shape: Shape,
+    peer: Peer,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response<Body>, ApiError> {
     let arrived = Instant::now();
+    let origin = Origin { caller: Caller::of(&app, &headers, peer.0), arrived };
     check_open(&app)?;
     let received = body::read(&headers, body, &app.config.limits, &app.bodies).await?;
     let prepared = prepare(&app, shape, received).await?;
     check_open(&app)?; // it may have begun to drain in the meantime
     let number = app.mint();
-    let (requests, prompt_of) = requests(&app, &prepared);
-    let (mut notes, ticket) = prepared.model.runner.mailbox.submit(requests).map_err(|why| match why {
-        NoRoom::QueueFull => queue_full(),
+    let (requests, prompt_of) = requests(&app, &prepared, origin);
+    let Prepared { model, generate, prediction, .. } = prepared;
+    let mailbox = &model.runner.mailbox;
+    let (mut notes, ticket) = mailbox.submit(requests).map_err(|why| match why {
+        NoRoom::QueueFull => queue_full(mailbox.retry_after_s()),
         NoRoom::EngineStopped => engine_stopped(),
     })?;
-    let Prepared { model, generate, .. } = prepared;
-    let mut answer = Answer::new(&model.text, &generate.stop, &prompt_of, arrived, ticket)?;
-    let first = first_note(&app, &mut notes).await?;
+    let mut answer = Answer::new(&model.text, &generate.stop, &prompt_of, !prediction.is_empty(), arrived, ticket)?;
+    let first = first_note(&app, &model, &mut notes).await?;
     answer.take(first)?;
 
     let id = format!("{}-{:016x}", id_prefix(shape), app.random(number));
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let fingerprint = &model.runner.info.fingerprint;
+    let service_tier = generate.hints.service_tier;
     if generate.stream {
-        let chunks = Chunks::new(shape, &id, created, &model.name, fingerprint, generate.include_usage);
+        let envelope = Envelope { shape, id: &id, created, model: &model.name, fingerprint, service_tier };
+        let chunks = Chunks::new(&envelope, generate.include_usage);
         let body = SseBody::new(&app, answer, notes, chunks, shape, generate.include_usage);
         let response = Response::builder()
             .status(StatusCode::OK)
@@ -64,7 +82,8 @@ pub(crate) async fn generate(
             .body(Body::new(body));
         return response.map_err(|e| ApiError::internal(e.to_string()));
     }
-    let whole = Whole { id, created, model: model.name.clone(), fingerprint: fingerprint.clone(), shape };
+    let (model, fingerprint) = (model.name.clone(), fingerprint.clone());
+    let whole = Whole { id, created, model, fingerprint, service_tier, shape };
     let json = whole.collect(&app, answer, notes).await?;
     Ok(json_response(StatusCode::OK, json))
 }
@@ -97,7 +116,8 @@ pub(crate) fn engine_stopped() -> ApiError {
 }
 
 /// Waits for the first sequence to get a slot (or to be refused one).
-async fn first_note(app: &App, notes: &mut UnboundedReceiver<Note>) -> Result<Note, ApiError> {
+async fn first_note(app: &App, model: &Model, notes: &mut UnboundedReceiver<Note>) -> Result<Note, ApiError> {
+    let retry_after_s = || model.runner.mailbox.retry_after_s();
     let mut phase = app.phase.subscribe();
     let cut = async { phase.wait_for(|p| *p >= Phase::Cut).await.map(|_| ()) };
     let first = tokio::select! {
@@ -105,7 +125,12 @@ async fn first_note(app: &App, notes: &mut UnboundedReceiver<Note>) -> Result<No
         _ = cut => return Err(shutting_down()),
     };
     match first {
-        Ok(Some(Note { news: News::Refused(why), .. })) => Err(refused(why)),
+        Ok(Some(Note { news: News::Refused(why), .. })) => Err(refused(why, retry_after_s())),
+        Ok(Some(Note { news: News::Finished(Finish::Deadline, _), .. })) => Err(ApiError::unavailable(
+            "deadline_exceeded",
+            "No slot became free within `deadline_ms`. Try again later, or allow more time.",
+            retry_after_s(),
+        )),
         Ok(Some(note)) => Ok(note),
         Ok(None) => Err(engine_stopped()),
         Err(_) => {
@@ -113,7 +138,7 @@ async fn first_note(app: &App, notes: &mut UnboundedReceiver<Note>) -> Result<No
             Err(ApiError::unavailable(
                 "queue_timeout",
                 format!("No slot became free within {s} s. Try again later."),
-                5,
+                retry_after_s(),
             ))
         }
     }
@@ -130,7 +155,7 @@ async fn prepare(app: &Arc<App>, shape: Shape, received: Received) -> Result<Pre
             Shape::Completion => prepare_completion(&app, protocol::parse_completion(&received.bytes)?)?,
         };
         check_tokens(&prepared, shape)?;
-        Ok(prepared)
+        prepared.with_hints()
     };
     let lost = |_| ApiError::internal("Reading the request failed by a bug in the server. Please report it.");
     tokio::task::spawn_blocking(job).await.map_err(lost)?
@@ -140,7 +165,7 @@ fn prepare_chat(app: &App, request: ChatRequest) -> Result<Prepared, ApiError> {
     let model = find_model(app, &request.generate.model)?;
     check_bytes(&model, request.text_bytes(), "messages")?;
     let prompt = model.text.encode_chat(&request, &|bytes| check_bytes(&model, bytes, "messages"))?;
-    Ok(Prepared { model, prompts: vec![prompt], logprobs: request.logprobs, generate: request.generate })
+    Ok(Prepared::new(model, request.generate, request.logprobs, vec![prompt], Class::Chat))
 }
 
 fn prepare_completion(app: &App, request: CompletionRequest) -> Result<Prepared, ApiError> {
@@ -164,7 +189,53 @@ fn prepare_completion(app: &App, request: CompletionRequest) -> Result<Prepared,
         },
     };
     let prompts = request.prompts.into_iter().enumerate().map(one).collect::<Result<_, _>>()?;
-    Ok(Prepared { model, prompts, logprobs: request.logprobs, generate: request.generate })
+    // A gap is filled where somebody is typing.
+    let class = if request.suffix.is_some() { Class::Interactive } else { Class::Chat };
+    Ok(Prepared::new(model, request.generate, request.logprobs, prompts, class))
+}
+
+impl Prepared {
+    fn new(
+        model: Arc<Model>,
+        generate: Generate,
+        logprobs: Option<u8>,
+        prompts: Vec<Vec<TokenId>>,
+        class: Class,
+    ) -> Self {
+        Self { model, generate, logprobs, prompts, class, prediction: Vec::new(), replay: Vec::new() }
+    }
+
+    /// Reads the answers that the request brings along. A prediction is a hint and is cut to what can be used of it; a
+    /// replay is a measurement and must fit.
+    fn with_hints(mut self) -> Result<Self, ApiError> {
+        let (kit, n_ctx) = (&self.model.text, self.model.runner.info.n_ctx);
+        if let Some(text) = self.generate.hints.prediction.take() {
+            let end = text.floor_char_boundary(n_ctx.saturating_mul(limits::PROMPT_BYTES_PER_CTX_TOKEN_MAX));
+            self.prediction = kit.encode_answer(&text[..end]);
+            self.prediction.truncate(n_ctx);
+        }
+        if let Some(text) = self.generate.hints.replay.take() {
+            check_bytes(&self.model, text.len(), "replay")?;
+            self.replay = kit.encode_answer(&text);
+            let room = n_ctx - self.prompts.iter().map(Vec::len).max().unwrap_or(0).min(n_ctx);
+            if self.replay.len() > room {
+                let n = self.replay.len();
+                let message =
+                    format!("`replay` has {n} tokens; the prompt leaves room for {room}. Shorten one of them.");
+                return Err(ApiError::field("replay", "context_length_exceeded", message));
+            }
+        }
+        Ok(self)
+    }
+
+    fn class(&self) -> Class {
+        match self.generate.hints.service_tier {
+            None | Some(ServiceTier::Auto) => self.class,
+            Some(ServiceTier::Default) => Class::Chat,
+            Some(ServiceTier::Flex) => Class::Batch,
+            Some(ServiceTier::Priority) => Class::Interactive,
+        }
+    }
 }
 
 /// `default` is the first model served; any other unknown name is an error, never a silent substitute.
@@ -219,9 +290,12 @@ fn check_tokens(prepared: &Prepared, shape: Shape) -> Result<(), ApiError> {
 }
 
 /// Prompts times choices, and which prompt each sequence has.
-fn requests(app: &App, prepared: &Prepared) -> (Vec<Request>, Vec<usize>) {
-    let (g, d, info) = (&prepared.generate, &prepared.model.defaults, &prepared.model.runner.info);
+fn requests(app: &App, prepared: &Prepared, origin: Origin) -> (Vec<Request>, Vec<usize>) {
+    let (g, info) = (&prepared.generate, &prepared.model.runner.info);
     let seed = g.seed.unwrap_or_else(|| app.random(app.mint()));
+    let salt = origin.caller.salt(app, g.hints.prompt_cache_key.as_deref());
+    let end = g.hints.deadline_ms.map(|ms| origin.arrived + Duration::from_millis(ms.into()));
+    let deadline_us = end.map_or(u64::MAX, |end| prepared.model.runner.mailbox.clock_us(end));
     let (mut requests, mut prompt_of) = (Vec::new(), Vec::new());
     for (p, prompt) in prepared.prompts.iter().enumerate() {
         let room = info.n_ctx.saturating_sub(prompt.len());
@@ -229,23 +303,35 @@ fn requests(app: &App, prepared: &Prepared) -> (Vec<Request>, Vec<usize>) {
             prompt_of.push(p);
             let max_tokens = g.max_tokens.map_or(room, |n| room.min(n as usize));
             requests.push(Request {
-                sampling: Sampling {
-                    temperature: g.temperature.map_or(d.temperature, |x| x.get()),
-                    top_k: g.top_k.unwrap_or(d.top_k),
-                    top_p: g.top_p.map_or(d.top_p, |x| x.get()),
-                    min_p: g.min_p.map_or(d.min_p, |x| x.get()),
-                    repeat_penalty: g.repeat_penalty.map_or(d.repeat_penalty, |x| x.get()),
-                    repeat_last_n: g.repeat_last_n.unwrap_or(d.repeat_last_n),
-                    presence_penalty: g.presence_penalty.map_or(d.presence_penalty, |x| x.get()),
-                    frequency_penalty: g.frequency_penalty.map_or(d.frequency_penalty, |x| x.get()),
-                    seed: seed.wrapping_add(u64::from(i)),
-                },
+                sampling: sampling(g, &prepared.model.defaults, seed.wrapping_add(u64::from(i))),
                 stop_tokens: prepared.model.text.stop_tokens().to_vec(),
                 logprobs: prepared.logprobs,
                 logit_bias: g.logit_bias.iter().map(|(id, bias)| (*id, bias.get())).collect(),
+                class: prepared.class(),
+                key: origin.caller.key,
+                salt,
+                deadline_us,
+                speculate: g.hints.speculate,
+                prediction: prepared.prediction.clone(),
+                replay: prepared.replay.clone(),
                 ..Request::new(RequestId(app.mint()), prompt.clone(), max_tokens)
             });
         }
     }
     (requests, prompt_of)
+}
+
+/// What the request says, and the model's defaults where it says nothing.
+fn sampling(g: &Generate, d: &Sampling, seed: u64) -> Sampling {
+    Sampling {
+        temperature: g.temperature.map_or(d.temperature, |x| x.get()),
+        top_k: g.top_k.unwrap_or(d.top_k),
+        top_p: g.top_p.map_or(d.top_p, |x| x.get()),
+        min_p: g.min_p.map_or(d.min_p, |x| x.get()),
+        repeat_penalty: g.repeat_penalty.map_or(d.repeat_penalty, |x| x.get()),
+        repeat_last_n: g.repeat_last_n.unwrap_or(d.repeat_last_n),
+        presence_penalty: g.presence_penalty.map_or(d.presence_penalty, |x| x.get()),
+        frequency_penalty: g.frequency_penalty.map_or(d.frequency_penalty, |x| x.get()),
+        seed,
+    }
 }

@@ -35,6 +35,11 @@ impl TextKit {
         self.tokenizer.encode(text, Encode { add_special: true, parse_special: true })
     }
 
+    /// What an answer may look like: ordinary text, nothing added.
+    pub(crate) fn encode_answer(&self, text: &str) -> Vec<TokenId> {
+        self.tokenizer.encode(text, Encode::TEXT)
+    }
+
     /// The prompt for a gap.
     pub(crate) fn encode_fim(&self, prefix: &str, suffix: &str) -> Result<Vec<TokenId>, ApiError> {
         let fim = self.fim.as_ref().ok_or_else(|| {

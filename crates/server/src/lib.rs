@@ -7,12 +7,14 @@
 mod answer;
 mod app;
 mod body;
+mod caller;
 mod config;
 mod gate;
 mod generate;
 mod kit;
 mod metrics;
 mod net;
+mod pace;
 mod routes;
 mod runner;
 mod serve;

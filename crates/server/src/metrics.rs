@@ -1,5 +1,6 @@
 //! `GET /metrics` in Prometheus' text format, from plain atomics: counting costs a few nanoseconds per token.
 
+use engine::api::{Drafts, Load, SOURCES};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -24,9 +25,17 @@ impl Histogram {
     }
 
     pub(crate) fn observe(&self, d: Duration) {
-        let s = d.as_secs_f64();
+        self.observe_shares(d, 1);
+    }
+
+    /// n observations of an n-th of `d` each.
+    pub(crate) fn observe_shares(&self, d: Duration, n: u64) {
+        if n == 0 {
+            return;
+        }
+        let s = d.as_secs_f64() / n as f64;
         let i = self.bounds_s.iter().position(|b| s <= *b).unwrap_or(self.bounds_s.len());
-        self.counts[i].fetch_add(1, Relaxed);
+        self.counts[i].fetch_add(n, Relaxed);
         self.sum_us.fetch_add(u64::try_from(d.as_micros()).unwrap_or(u64::MAX), Relaxed);
     }
 
@@ -53,12 +62,18 @@ pub(crate) struct ModelMetrics {
     pub(crate) generated_tokens: AtomicU64,
     pub(crate) cancelled: AtomicU64,
     pub(crate) step_failures: AtomicU64,
-    pub(crate) running: AtomicUsize,
-    pub(crate) pages_used: AtomicUsize,
-    pub(crate) pages_total: AtomicUsize,
+    pub(crate) preempted: AtomicU64,
+    running: AtomicUsize,
+    pages_used: AtomicUsize,
+    pages_cached: AtomicUsize,
+    pages_total: AtomicUsize,
+    rows: AtomicUsize,
+    rows_all: AtomicU64,
+    drafts_offered: [AtomicU64; SOURCES.len()],
+    drafts_accepted: [AtomicU64; SOURCES.len()],
     /// From submission to the first token.
     pub(crate) ttft: Histogram,
-    /// Between tokens of a sequence.
+    /// Between tokens of a sequence; tokens that came in one step share the time since the step before.
     pub(crate) itl: Histogram,
 }
 
@@ -70,11 +85,37 @@ impl Default for ModelMetrics {
             generated_tokens: AtomicU64::new(0),
             cancelled: AtomicU64::new(0),
             step_failures: AtomicU64::new(0),
+            preempted: AtomicU64::new(0),
             running: AtomicUsize::new(0),
             pages_used: AtomicUsize::new(0),
+            pages_cached: AtomicUsize::new(0),
             pages_total: AtomicUsize::new(0),
+            rows: AtomicUsize::new(0),
+            rows_all: AtomicU64::new(0),
+            drafts_offered: Default::default(),
+            drafts_accepted: Default::default(),
             ttft: Histogram::new(TTFT_S),
             itl: Histogram::new(ITL_S),
+        }
+    }
+}
+
+impl ModelMetrics {
+    /// The engine's counts after a step.
+    pub(crate) fn show(&self, load: &Load) {
+        self.running.store(load.running, Relaxed);
+        self.pages_used.store(load.pages_used, Relaxed);
+        self.pages_cached.store(load.pages_cached, Relaxed);
+        self.pages_total.store(load.pages_total, Relaxed);
+        self.rows.store(load.rows, Relaxed);
+        self.rows_all.fetch_add(load.rows as u64, Relaxed);
+    }
+
+    /// A sequence has ended.
+    pub(crate) fn count_drafts(&self, drafts: &Drafts) {
+        for i in 0..SOURCES.len() {
+            self.drafts_offered[i].fetch_add(drafts.offered[i], Relaxed);
+            self.drafts_accepted[i].fetch_add(drafts.accepted[i], Relaxed);
         }
     }
 }
@@ -120,16 +161,20 @@ pub(crate) struct Row<'a> {
 /// All models: families may not be interleaved, so the loop over names is outside.
 pub(crate) fn write_models(out: &mut String, rows: &[Row<'_>]) {
     type Value = fn(&Row<'_>) -> u64;
-    let families: [(&str, &str, Value); 10] = [
+    let families: [(&str, &str, Value); 14] = [
         ("counter", "vonk_prompt_tokens_total", |r| r.metrics.prompt_tokens.load(Relaxed)),
         ("counter", "vonk_cached_tokens_total", |r| r.metrics.cached_tokens.load(Relaxed)),
         ("counter", "vonk_generated_tokens_total", |r| r.metrics.generated_tokens.load(Relaxed)),
         ("counter", "vonk_cancelled_total", |r| r.metrics.cancelled.load(Relaxed)),
         ("counter", "vonk_step_failures_total", |r| r.metrics.step_failures.load(Relaxed)),
+        ("counter", "vonk_preempted_total", |r| r.metrics.preempted.load(Relaxed)),
+        ("counter", "vonk_rows_total", |r| r.metrics.rows_all.load(Relaxed)),
+        ("gauge", "vonk_step_rows", |r| r.metrics.rows.load(Relaxed) as u64),
         ("gauge", "vonk_requests_running", |r| r.metrics.running.load(Relaxed) as u64),
         ("gauge", "vonk_requests_queued", |r| r.queued as u64),
         ("gauge", "vonk_slots", |r| r.slots as u64),
         ("gauge", "vonk_kv_pages_used", |r| r.metrics.pages_used.load(Relaxed) as u64),
+        ("gauge", "vonk_kv_pages_cached", |r| r.metrics.pages_cached.load(Relaxed) as u64),
         ("gauge", "vonk_kv_pages", |r| r.metrics.pages_total.load(Relaxed) as u64),
     ];
     for (kind, name, value) in families {
@@ -138,12 +183,28 @@ pub(crate) fn write_models(out: &mut String, rows: &[Row<'_>]) {
             let _ = writeln!(out, "{name}{{model=\"{}\"}} {}", escape(row.name), value(row));
         }
     }
+    write_drafts(out, rows);
     type Pick = fn(&ModelMetrics) -> &Histogram;
     let histograms: [(&str, Pick); 2] = [("vonk_ttft_seconds", |m| &m.ttft), ("vonk_itl_seconds", |m| &m.itl)];
     for (name, pick) in histograms {
         let _ = writeln!(out, "# TYPE {name} histogram");
         for row in rows {
             pick(row.metrics).write(out, name, &format!("model=\"{}\"", escape(row.name)));
+        }
+    }
+}
+
+fn write_drafts(out: &mut String, rows: &[Row<'_>]) {
+    let name = "vonk_draft_tokens_total";
+    let _ = writeln!(out, "# TYPE {name} counter");
+    for row in rows {
+        let model = escape(row.name);
+        for (i, source) in SOURCES.iter().enumerate() {
+            let accepted = row.metrics.drafts_accepted[i].load(Relaxed);
+            let rejected = row.metrics.drafts_offered[i].load(Relaxed).saturating_sub(accepted);
+            for (outcome, n) in [("accepted", accepted), ("rejected", rejected)] {
+                let _ = writeln!(out, "{name}{{model=\"{model}\",source=\"{source}\",outcome=\"{outcome}\"}} {n}");
+            }
         }
     }
 }
@@ -170,5 +231,17 @@ mod tests {
         assert!(out.contains("vonk_ttft_seconds_bucket{model=\"a\\\"b\",le=\"+Inf\"} 4\n"));
         assert!(out.contains("vonk_ttft_seconds_count{model=\"a\\\"b\"} 4\n"));
         assert!(out.contains("vonk_requests_queued{model=\"a\\\"b\"} 3\n"));
+    }
+
+    #[test]
+    fn tokens_of_one_step_share_its_time() {
+        let h = Histogram::new(ITL_S);
+        h.observe_shares(Duration::from_millis(80), 8); // 10 ms each
+        h.observe_shares(Duration::ZERO, 3);
+        h.observe_shares(Duration::from_secs(9), 0);
+        let mut out = String::new();
+        h.write(&mut out, "itl", "");
+        assert!(out.contains("le=\"0.001\"} 3\n") && out.contains("le=\"0.005\"} 3\n"), "{out}");
+        assert!(out.contains("le=\"0.01\"} 11\n") && out.contains("itl_sum{} 0.08\nitl_count{} 11\n"), "{out}");
     }
 }

@@ -1,6 +1,9 @@
 //! Connections: accepted up to a bound in all and per address, closed when a reader stalls, ended gently on shutdown.
 
 use base::limits;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::collections::HashMap;
@@ -68,8 +71,8 @@ pub(crate) async fn serve(app: Arc<App>, listener: TcpListener, router: axum::Ro
     is_clean
 }
 
-async fn connection(app: Arc<App>, stream: TcpStream, router: axum::Router, _place: Place) {
-    let limits = &app.config.limits;
+async fn connection(app: Arc<App>, stream: TcpStream, router: axum::Router, place: Place) {
+    let (limits, ip) = (&app.config.limits, place.ip);
     let _ = stream.set_nodelay(true);
     let io = TokioIo::new(StallGuard { stream, stall: limits.stream_stall, deadline: None });
     let mut builder = hyper::server::conn::http1::Builder::new();
@@ -79,7 +82,7 @@ async fn connection(app: Arc<App>, stream: TcpStream, router: axum::Router, _pla
         .max_headers(limits.headers)
         .max_header_size(limits.header_bytes)
         .max_buf_size(limits.send_buffer_bytes.max(limits.header_bytes).max(8192));
-    let served = builder.serve_connection(io, TowerToHyperService::new(router));
+    let served = builder.serve_connection(io, OfPeer { ip, inner: TowerToHyperService::new(router) });
     tokio::pin!(served);
     let mut phase = app.phase.subscribe();
     tokio::select! {
@@ -88,6 +91,27 @@ async fn connection(app: Arc<App>, stream: TcpStream, router: axum::Router, _pla
     }
     served.as_mut().graceful_shutdown();
     let _ = served.await; // an error here is the client's: reset, timeout, nonsense
+}
+
+/// Whose request it is, among a request's extensions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) IpAddr);
+
+/// The router, told whose requests they are.
+struct OfPeer {
+    ip: IpAddr,
+    inner: TowerToHyperService<axum::Router>,
+}
+
+impl Service<Request<Incoming>> for OfPeer {
+    type Response = <TowerToHyperService<axum::Router> as Service<Request<Incoming>>>::Response;
+    type Error = <TowerToHyperService<axum::Router> as Service<Request<Incoming>>>::Error;
+    type Future = <TowerToHyperService<axum::Router> as Service<Request<Incoming>>>::Future;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(Peer(self.ip));
+        self.inner.call(request)
+    }
 }
 
 fn refuse(app: &App, stream: &TcpStream) {

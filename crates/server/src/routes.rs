@@ -1,11 +1,11 @@
 //! The paths, and what wraps all of them: the gate, panics caught, errors rendered, requests counted.
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use protocol::chunks::Shape;
 use protocol::{ApiError, ModelList};
 use std::future::Future;
@@ -19,6 +19,7 @@ use crate::app::{App, Model, Phase};
 use crate::gate::check_content_type;
 use crate::generate::{self, check_open, find_model, json_response};
 use crate::metrics::{self, Row};
+use crate::net::Peer;
 
 type Answered = Result<Response<Body>, ApiError>;
 
@@ -179,10 +180,20 @@ async fn one_model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Respo
     rendered(check_open(&app).and_then(|()| find_model(&app, &id)).and_then(|m| json_of(&wire_model(&m))))
 }
 
-async fn chat(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Response<Body> {
-    rendered(generate::generate(app, Shape::Chat, headers, body).await)
+async fn chat(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response<Body> {
+    rendered(generate::generate(app, Shape::Chat, peer, headers, body).await)
 }
 
-async fn completions(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Response<Body> {
-    rendered(generate::generate(app, Shape::Completion, headers, body).await)
+async fn completions(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response<Body> {
+    rendered(generate::generate(app, Shape::Completion, peer, headers, body).await)
 }

@@ -1,16 +1,17 @@
 //! One OS thread per model drives its engine: mail in, one step, news out. The thread never waits for a client: each
 //! request's news go to a channel of its own, which holds at most `max_tokens` entries and a few more.
 
-use base::{RequestId, limits};
-use engine::api::{Effect, Event, Finish, Info, Logprobs, Refusal, Request, Stepper};
+use base::{RequestId, TokenId, limits};
+use engine::api::{Drafts, Effect, Event, Finish, Info, Logprobs, Refusal, Request, Stepper};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::metrics::ModelMetrics;
+use crate::pace::Pace;
 
 /// What happened to one choice of a request, and when.
 #[derive(Debug)]
@@ -27,11 +28,14 @@ pub(crate) enum News {
         n_prompt: usize,
         n_cached: usize,
     },
-    Token {
-        token: base::TokenId,
-        logprobs: Option<Box<Logprobs>>,
+    /// All tokens of one step, if no log-probabilities were asked for.
+    Tokens(Box<[TokenId]>),
+    /// One token with its log-probabilities.
+    Scored {
+        token: TokenId,
+        logprobs: Box<Logprobs>,
     },
-    Finished(Finish),
+    Finished(Finish, Drafts),
     Refused(Refusal),
     /// The step that served this request failed.
     Failed,
@@ -53,10 +57,13 @@ struct Inbox {
 pub(crate) struct Mailbox {
     inbox: Mutex<Inbox>,
     wake: Condvar,
-    /// Sequences that were submitted and have no slot yet.
+    /// Sequences that were submitted and have no slot yet, or had to give it back.
     waiting: AtomicUsize,
     queue_max: usize,
     is_dead: AtomicBool,
+    /// Zero of the engine's clock.
+    started: Instant,
+    pace: Pace,
     pub(crate) metrics: ModelMetrics,
 }
 
@@ -75,6 +82,16 @@ impl Mailbox {
     /// Waiting for a slot.
     pub(crate) fn queued(&self) -> usize {
         self.waiting.load(Relaxed)
+    }
+
+    /// The engine's time.
+    pub(crate) fn clock_us(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.started).as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// When it is worth while to try again.
+    pub(crate) fn retry_after_s(&self) -> u32 {
+        self.pace.retry_after_s(self.queued(), Instant::now())
     }
 
     /// The engine takes requests.
@@ -148,6 +165,11 @@ impl Ticket {
         }
     }
 
+    /// When it is worth while to try again.
+    pub(crate) fn retry_after_s(&self) -> u32 {
+        self.mailbox.retry_after_s()
+    }
+
     /// This choice shall end now.
     pub(crate) fn cancel(&mut self, choice: usize) {
         if let Some(id) = self.open.get_mut(choice).and_then(Option::take) {
@@ -178,13 +200,15 @@ pub(crate) fn start(name: &str, stepper: Box<dyn Stepper>, queue_max: usize) -> 
         waiting: AtomicUsize::new(0),
         queue_max,
         is_dead: AtomicBool::new(false),
+        started: Instant::now(),
+        pace: Pace::default(),
         metrics: ModelMetrics::default(),
     });
     let info = stepper.info().clone();
     let for_thread = Arc::clone(&mailbox);
     let thread_name: String = format!("engine {name}").chars().filter(|c| *c != '\0').take(15).collect();
     std::thread::Builder::new().name(thread_name).spawn(move || {
-        Driver { stepper, mailbox: for_thread, routes: HashMap::new(), failures: 0 }.run();
+        Driver::new(stepper, for_thread).run();
     })?;
     Ok(Runner { mailbox, info })
 }
@@ -194,32 +218,51 @@ struct Route {
     choice: usize,
     to: mpsc::UnboundedSender<Note>,
     is_waiting: bool,
+    is_prefilled: bool,
     submitted: Instant,
     last_token: Option<Instant>,
+    /// Tokens of the present step.
+    burst: Vec<TokenId>,
 }
 
 struct Driver {
     stepper: Box<dyn Stepper>,
     mailbox: Arc<Mailbox>,
     routes: HashMap<RequestId, Route>,
+    /// Who has a burst.
+    bursts: Vec<RequestId>,
+    /// How long the last step took, if it ran rows; the engine is told with the next one.
+    took_ns: Option<u64>,
     failures: usize,
 }
 
 impl Driver {
+    fn new(stepper: Box<dyn Stepper>, mailbox: Arc<Mailbox>) -> Self {
+        Self { stepper, mailbox, routes: HashMap::new(), bursts: Vec::new(), took_ns: None, failures: 0 }
+    }
+
     fn run(mut self) {
         let (mut mail, mut events, mut effects) = (Vec::new(), Vec::new(), Vec::new());
         let mut is_busy = false;
         while self.mailbox.take(is_busy, &mut mail) {
+            let now = Instant::now();
+            if !is_busy {
+                self.mailbox.pace.work(now);
+            }
+            events.push(Event::Clock(self.mailbox.clock_us(now)));
+            events.extend(self.took_ns.take().map(Event::Took));
             self.open(&mut mail, &mut events);
+            let began = Instant::now();
             let step = catch_unwind(AssertUnwindSafe(|| self.stepper.step(&mut events, &mut effects)));
             let now = Instant::now();
             for effect in effects.drain(..) {
                 self.tell(effect, now);
             }
+            self.flush(now);
             is_busy = match step {
                 Ok(is_busy) => {
                     self.failures = 0;
-                    self.show_load();
+                    self.show_load(now.duration_since(began));
                     is_busy
                 }
                 Err(_) => {
@@ -230,6 +273,9 @@ impl Driver {
                     false
                 }
             };
+            if !is_busy {
+                self.mailbox.pace.rest(now);
+            }
         }
         // Nobody may wait for an engine that has gone.
         self.mailbox.is_dead.store(true, SeqCst);
@@ -243,7 +289,8 @@ impl Driver {
             match piece {
                 Mail::Submit { request, choice, to } => {
                     let submitted = Instant::now();
-                    let route = Route { choice, to, is_waiting: true, submitted, last_token: None };
+                    let (is_waiting, is_prefilled, last_token, burst) = (true, false, None, Vec::new());
+                    let route = Route { choice, to, is_waiting, is_prefilled, submitted, last_token, burst };
                     self.routes.insert(request.id, route);
                     events.push(Event::Submit(request));
                 }
@@ -270,46 +317,109 @@ impl Driver {
         }
     }
 
-    fn show_load(&self) {
-        let (load, metrics) = (self.stepper.load(), &self.mailbox.metrics);
-        metrics.running.store(load.running, Relaxed);
-        metrics.pages_used.store(load.pages_used, Relaxed);
-        metrics.pages_total.store(load.pages_total, Relaxed);
+    fn show_load(&mut self, took: Duration) {
+        let load = self.stepper.load();
+        self.mailbox.metrics.show(&load);
+        self.took_ns = (load.rows > 0).then(|| u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
     }
 
+    /// Tokens wait for the end of the step, so that they leave together.
     fn tell(&mut self, effect: Effect, at: Instant) {
-        let metrics = &self.mailbox.metrics;
-        let (id, news, is_last) = match effect {
-            Effect::Admitted { id } => (id, News::Admitted, false),
-            Effect::Prefilled { id, n_prompt, n_cached } => {
-                metrics.prompt_tokens.fetch_add(n_prompt as u64, Relaxed);
-                metrics.cached_tokens.fetch_add(n_cached as u64, Relaxed);
-                (id, News::Prefilled { n_prompt, n_cached }, false)
+        match effect {
+            Effect::Admitted { id } => self.send(id, News::Admitted, at),
+            Effect::Prefilled { id, n_prompt, n_cached } => self.send(id, News::Prefilled { n_prompt, n_cached }, at),
+            Effect::Token { id, token, logprobs: Some(logprobs), .. } => {
+                self.send(id, News::Scored { token, logprobs }, at);
             }
-            Effect::Token { id, token, logprobs, .. } => (id, News::Token { token, logprobs }, false),
-            Effect::Preempted { .. } => return,
-            Effect::Finished { id, reason, .. } => {
-                if reason == Finish::Cancelled {
-                    metrics.cancelled.fetch_add(1, Relaxed);
+            Effect::Token { id, token, logprobs: None, .. } => {
+                let Some(route) = self.routes.get_mut(&id) else { return };
+                if route.burst.is_empty() {
+                    self.bursts.push(id);
                 }
-                (id, News::Finished(reason), true)
+                route.burst.push(token);
             }
-            Effect::Refused { id, why } => (id, News::Refused(why), true),
-        };
+            Effect::Preempted { id } => {
+                self.mailbox.metrics.preempted.fetch_add(1, Relaxed);
+                let Some(route) = self.routes.get_mut(&id) else { return };
+                if !std::mem::replace(&mut route.is_waiting, true) {
+                    self.mailbox.waiting.fetch_add(1, SeqCst);
+                }
+            }
+            Effect::Finished { id, reason, drafts } => self.send(id, News::Finished(reason, drafts), at),
+            Effect::Refused { id, why } => self.send(id, News::Refused(why), at),
+        }
+    }
+
+    /// Sends what is left of the step.
+    fn flush(&mut self, at: Instant) {
+        while let Some(id) = self.bursts.pop() {
+            if let Some(route) = self.routes.get_mut(&id) {
+                self.mailbox.send_burst(route, at);
+            }
+        }
+    }
+
+    fn send(&mut self, id: RequestId, news: News, at: Instant) {
         let Some(route) = self.routes.get_mut(&id) else { return };
-        if std::mem::take(&mut route.is_waiting) {
-            self.mailbox.waiting.fetch_sub(1, SeqCst);
-        }
-        if matches!(news, News::Token { .. }) {
-            metrics.generated_tokens.fetch_add(1, Relaxed);
-            match route.last_token.replace(at) {
-                Some(last) => metrics.itl.observe(at.duration_since(last)),
-                None => metrics.ttft.observe(at.duration_since(route.submitted)),
-            }
-        }
-        let _ = route.to.send(Note { choice: route.choice, at, news }); // nobody listens: its Cancel is on the way
+        self.mailbox.send_burst(route, at);
+        let is_last = matches!(news, News::Finished(..) | News::Refused(_));
+        self.mailbox.send(route, news, at);
         if is_last {
             self.routes.remove(&id);
         }
     }
 }
+
+/// The engine thread's end of it.
+impl Mailbox {
+    fn send_burst(&self, route: &mut Route, at: Instant) {
+        if !route.burst.is_empty() {
+            let tokens = route.burst.as_slice().into();
+            route.burst.clear();
+            self.send(route, News::Tokens(tokens), at);
+        }
+    }
+
+    fn send(&self, route: &mut Route, news: News, at: Instant) {
+        let was_waiting = std::mem::take(&mut route.is_waiting);
+        if was_waiting {
+            self.waiting.fetch_sub(1, SeqCst);
+        }
+        match &news {
+            News::Prefilled { n_prompt, n_cached } if !std::mem::replace(&mut route.is_prefilled, true) => {
+                self.metrics.prompt_tokens.fetch_add(*n_prompt as u64, Relaxed);
+                self.metrics.cached_tokens.fetch_add(*n_cached as u64, Relaxed);
+            }
+            News::Tokens(tokens) => self.count_tokens(route, tokens.len() as u64, at),
+            News::Scored { .. } => self.count_tokens(route, 1, at),
+            News::Finished(reason, drafts) => {
+                if *reason == Finish::Cancelled {
+                    self.metrics.cancelled.fetch_add(1, Relaxed);
+                }
+                self.metrics.count_drafts(drafts);
+                if !was_waiting {
+                    self.pace.ended(at);
+                }
+            }
+            _ => {}
+        }
+        let _ = route.to.send(Note { choice: route.choice, at, news }); // nobody listens: its Cancel is on the way
+    }
+
+    /// A step that yields n tokens counts as n, each an n-th of the time since the last step: sums and means stay those
+    /// of the tokens. The tokens beside the very first one count as 0.
+    fn count_tokens(&self, route: &mut Route, n: u64, at: Instant) {
+        self.metrics.generated_tokens.fetch_add(n, Relaxed);
+        match route.last_token.replace(at) {
+            Some(last) => self.metrics.itl.observe_shares(at.duration_since(last), n),
+            None => {
+                self.metrics.ttft.observe(at.duration_since(route.submitted));
+                self.metrics.itl.observe_shares(Duration::ZERO, n - 1);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "runner_tests.rs"]
+mod tests;

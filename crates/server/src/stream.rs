@@ -1,12 +1,12 @@
 //! Answers on their way out: as server-sent events, pulled by the connection as fast as its client reads, or whole.
-//! All tokens that are ready leave in one write; a token costs no allocation but its text.
+//! All tokens of a step are one chunk (with log-probabilities, one each), and all chunks that are ready leave in one write.
 
 use axum::body::Bytes;
 use http_body::Frame;
-use protocol::ApiError;
 use protocol::chat::{ChatChoice, ChatCompletion, ReplyMessage};
 use protocol::chunks::{self, Chunks, Shape};
 use protocol::completion::{Completion, CompletionChoice, CompletionLogprobs};
+use protocol::{ApiError, ServiceTier};
 use std::convert::Infallible;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -174,6 +174,7 @@ pub(crate) struct Whole {
     pub(crate) created: u64,
     pub(crate) model: String,
     pub(crate) fingerprint: String,
+    pub(crate) service_tier: Option<ServiceTier>,
     pub(crate) shape: Shape,
 }
 
@@ -213,7 +214,7 @@ impl Whole {
     }
 
     fn render(self, answer: &Answer, choices: Vec<Collected>) -> Result<Vec<u8>, ApiError> {
-        let Self { id, created, model, fingerprint, shape } = self;
+        let Self { id, created, model, fingerprint, service_tier, shape } = self;
         let (usage, timings) = (Some(answer.usage()), Some(answer.timings()));
         let system_fingerprint = Some(fingerprint);
         let numbered = (0u32..).zip(choices);
@@ -224,6 +225,7 @@ impl Whole {
                 created,
                 model,
                 system_fingerprint,
+                service_tier,
                 choices: numbered
                     .map(|(index, c)| ChatChoice {
                         index,
@@ -241,6 +243,7 @@ impl Whole {
                 created,
                 model,
                 system_fingerprint,
+                service_tier,
                 choices: numbered.map(|(index, c)| completion_choice(answer, index, c)).collect(),
                 usage,
                 timings,

@@ -32,6 +32,8 @@ fn bad_bodies() {
     let addr = running.addr();
     let deep = format!(r#"{{"model":"echo","prompt":"x","z":{}"#, "[".repeat(100_000));
     let over = format!(r#"{{"model":"echo","prompt":"{}"}}"#, "x".repeat(1024));
+    let replay = format!(r#"{{"model":"echo","prompt":["x","xyz"],"replay":"{}"}}"#, "x".repeat(1022));
+    let long_replay = format!(r#"{{"model":"echo","prompt":"x","replay":"{}"}}"#, "x".repeat(8 * 1024 + 1));
     let far_over = format!(r#"{{"model":"echo","prompt":"{}"}}"#, "x".repeat(8 * 1024 + 1));
     let cases: &[(&str, &str, u16, &str, Option<&str>)] = &[
         ("/v1/completions", "", 400, "invalid_json", None),
@@ -53,12 +55,14 @@ fn bad_bodies() {
             "invalid_value",
             Some("logit_bias"),
         ),
+        ("/v1/completions", &replay, 400, "context_length_exceeded", Some("replay")),
+        ("/v1/completions", &long_replay, 400, "context_length_exceeded", Some("replay")),
         (
-            "/v1/completions",
-            r#"{"model":"echo","prompt":"x","max_tokens":0}"#,
+            "/v1/chat/completions",
+            r#"{"model":"echo","messages":[{"role":"user","content":"x"}],"prediction":{"type":"content"}}"#,
             400,
-            "invalid_value",
-            Some("max_tokens"),
+            "missing_field",
+            Some("prediction.content"),
         ),
         ("/v1/completions", &over, 400, "context_length_exceeded", Some("prompt")),
         ("/v1/completions", &far_over, 400, "context_length_exceeded", Some("prompt")),
@@ -293,7 +297,7 @@ fn ambiguous_http() {
     alive(addr);
 }
 
-/// R24 through the front door: every numeric field at its edges, beyond, and as what is no number.
+/// R24 through the front door: every numeric field, and every hint, at its edges, beyond, and as what it is not.
 #[test]
 fn field_matrix() {
     let (running, _) = serve(Config::default());
@@ -315,6 +319,24 @@ fn field_matrix() {
         ("logprobs", &["-1", "0", "20", "21"]),
         ("top_logprobs", &["-1", "0", "20", "21"]),
         ("best_of", &["0", "1", "2", "9"]),
+        ("n_predict", &["-2", "-1", "0", "1", "2147483647", "2147483648"]),
+        ("deadline_ms", &["-1", "0", "86400000", "86400001"]),
+        ("speculation", &["\"off\"", "\"auto\"", "\"on\"", "\"\""]),
+        ("prompt_cache_key", &["\"\"", "\"k\"", "\"\\ud800\""]),
+        ("service_tier", &["\"auto\"", "\"default\"", "\"flex\"", "\"priority\"", "\"scale\"", "\"\""]),
+        ("replay", &["\"\"", "\"x\"", "\"\\u0000\"", "\"\\ud800\""]),
+        (
+            "prediction",
+            &[
+                r#"{"type":"content","content":"ab"}"#,
+                r#"{"type":"content","content":""}"#,
+                r#"{"type":"content","content":[]}"#,
+                r#"{"type":"content","content":[{"type":"text","text":"ab"}]}"#,
+                r#"{"type":"content","content":[{"type":"image_url"}]}"#,
+                r#"{"type":"content","content":{}}"#,
+                r#"{"type":"text","content":"ab"}"#,
+            ],
+        ),
     ];
     let never =
         ["NaN", "1e308", "-1e308", "1e999", "-0", "-0.0", "\"1\"", "null", "true", "[]", "[1]", "{}", "1.5", "0.5"];
@@ -367,7 +389,7 @@ fn read_one(stream: &mut std::net::TcpStream) -> String {
 fn heavy_json_is_refused_quickly() {
     let (running, _) = serve(Config::default());
     let addr = running.addr();
-    for field in ["messages", "tools", "stop", "logit_bias", "response_format", "stream_options", "whatever"] {
+    for field in ["messages", "tools", "stop", "logit_bias", "response_format", "prediction", "replay", "whatever"] {
         for open in ["[", "{\"a\":", "[{\"b\":[", "{\"\\\"\":"] {
             let body = format!(r#"{{"model":"echo","{field}":{}"#, open.repeat(100_000));
             let start = Instant::now();

@@ -98,7 +98,7 @@ fn connections_are_counted() {
 }
 
 #[test]
-fn a_full_queue_and_a_long_wait_are_503() {
+fn a_full_queue_is_429_and_a_long_wait_503() {
     let mut config = short();
     config.limits.queue = 2;
     let (running, knobs) = serve_with(config, 1024, 1, Knobs::slow(20));
@@ -111,12 +111,15 @@ fn a_full_queue_and_a_long_wait_are_503() {
     assert!(knobs.wait("+", 3));
     let start = Instant::now();
     let full = complete(addr, endless);
-    assert_eq!((full.status, full.code().as_str(), full.header("retry-after")), (503, "queue_full", Some("5")));
+    assert_eq!((full.status, full.code().as_str()), (429, "queue_full"));
+    assert_eq!(full.json()["error"]["type"], "rate_limit_error");
+    let retry_after_s = |a: &Answer| a.header("retry-after").unwrap().parse::<u32>().unwrap();
+    assert!((1..=60).contains(&retry_after_s(&full)));
     assert!(start.elapsed() < Duration::from_millis(50));
     for answer in waiting {
         let answer = answer.join().unwrap();
         assert_eq!((answer.status, answer.code().as_str()), (503, "queue_timeout"));
-        assert!(answer.header("retry-after").is_some());
+        assert!((1..=60).contains(&retry_after_s(&answer)));
     }
     assert!(knobs.wait("queue", 2), "who waited in vain is forgotten");
     drop(first);

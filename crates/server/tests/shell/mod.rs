@@ -20,8 +20,12 @@ pub const EOS: TokenId = 256;
 pub struct Knobs {
     pub step_ms: AtomicU64,
     pub steps: AtomicUsize,
+    /// Tokens of a sequence in one step; 0 is 1.
+    pub burst: AtomicUsize,
     /// (step, what): `+id`, `-id phase`.
     pub log: Mutex<Vec<(usize, String)>>,
+    /// The last one that was submitted.
+    pub last: Mutex<Option<Request>>,
 }
 
 impl Knobs {
@@ -29,6 +33,9 @@ impl Knobs {
         let knobs = Self::default();
         knobs.step_ms.store(ms, SeqCst);
         Arc::new(knobs)
+    }
+    pub fn last(&self) -> Request {
+        self.last.lock().unwrap().clone().unwrap()
     }
     fn note(&self, text: String) {
         self.log.lock().unwrap().push((self.steps.load(SeqCst), text));
@@ -38,7 +45,7 @@ impl Knobs {
     }
     /// Waits until `part` was seen `n` times.
     pub fn wait(&self, part: &str, n: usize) -> bool {
-        let end = Instant::now() + Duration::from_secs(5);
+        let end = Instant::now() + Duration::from_secs(30);
         while Instant::now() < end {
             if self.seen(part) >= n {
                 return true;
@@ -53,18 +60,33 @@ struct Sequence {
     request: Box<Request>,
     n_prefilled: usize,
     n_tokens: usize,
+    drafts: Drafts,
 }
 
 impl Sequence {
     /// Echo the prompt, then stop; a prompt that begins with `~` is echoed for ever. With a temperature the first token is a
-    /// digit that the seed decides.
+    /// digit that the seed decides. A replay goes before all.
     fn next(&self) -> TokenId {
         let (prompt, n) = (&self.request.prompt, self.n_tokens);
+        if !self.request.replay.is_empty() {
+            return self.request.replay.get(n).copied().unwrap_or(EOS);
+        }
         match prompt.first() {
             _ if n == 0 && self.request.sampling.temperature > 0.0 => 48 + (self.request.sampling.seed % 10) as u32,
             Some(126) => prompt[n % prompt.len()],
             _ => prompt.get(n).copied().unwrap_or(EOS),
         }
+    }
+
+    /// As if each token had been drafted from the prediction, where it has one; and two of three tokens from history.
+    fn chosen(&mut self, token: TokenId) {
+        if let (true, Some(draft)) = (self.request.speculate, self.request.prediction.get(self.n_tokens)) {
+            self.drafts.offered[0] += 1;
+            self.drafts.accepted[0] += u64::from(*draft == token);
+            self.drafts.offered[1] += 3;
+            self.drafts.accepted[1] += 2;
+        }
+        self.n_tokens += 1;
     }
 }
 
@@ -73,29 +95,40 @@ pub struct Echo {
     knobs: Arc<Knobs>,
     queue: VecDeque<Box<Request>>,
     running: Vec<Sequence>,
+    now_us: u64,
+    rows: usize,
 }
 
+/// Positions per page.
+const PAGE: usize = 16;
 /// Prompt tokens per step.
 pub const CHUNK: usize = 8;
 
 impl Echo {
     pub fn new(n_ctx: usize, n_slots: usize, knobs: &Arc<Knobs>) -> Self {
         let info = Info { n_ctx, n_vocab: 260, n_slots, fingerprint: "fp_echo".into() };
-        Self { info, knobs: Arc::clone(knobs), queue: VecDeque::new(), running: Vec::new() }
+        Self { info, knobs: Arc::clone(knobs), queue: VecDeque::new(), running: Vec::new(), now_us: 0, rows: 0 }
     }
 
     fn take(&mut self, event: Event, effects: &mut Vec<Effect>) {
         match event {
             Event::Submit(request) => {
-                assert!(!request.prompt.is_empty() && request.prompt.len() < self.info.n_ctx && request.max_tokens > 0);
+                assert!(!request.prompt.is_empty() && request.prompt.len() < self.info.n_ctx);
+                *self.knobs.last.lock().unwrap() = Some((*request).clone());
                 self.knobs.note(format!("+{}", request.id.0));
                 self.queue.push_back(request);
             }
-            Event::Clock(_) | Event::Took(_) => {}
+            Event::Clock(us) => {
+                assert!(us >= self.now_us, "time goes back");
+                self.now_us = us;
+            }
+            Event::Took(_) => {}
             Event::Cancel(id) => {
+                let mut drafts = Drafts::default();
                 let phase = match self.running.iter().position(|s| s.request.id == id) {
                     Some(i) => {
                         let s = self.running.remove(i);
+                        drafts = s.drafts;
                         if s.n_prefilled < s.request.prompt.len() { "prefill" } else { "decode" }
                     }
                     None if self.queue.iter().any(|r| r.id == id) => {
@@ -105,14 +138,27 @@ impl Echo {
                     None => return,
                 };
                 self.knobs.note(format!("-{} {phase}", id.0));
-                effects.push(Effect::Finished { id, reason: Finish::Cancelled, drafts: Drafts::default() });
+                effects.push(Effect::Finished { id, reason: Finish::Cancelled, drafts });
             }
         }
     }
+
+    fn expire(&mut self, effects: &mut Vec<Effect>) {
+        let now_us = self.now_us;
+        let mut end = |r: &Request, drafts| {
+            let is_late = r.deadline_us <= now_us;
+            if is_late {
+                effects.push(Effect::Finished { id: r.id, reason: Finish::Deadline, drafts });
+            }
+            !is_late
+        };
+        self.queue.retain(|r| end(r, Drafts::default()));
+        self.running.retain(|s| end(&s.request, s.drafts));
+    }
 }
 
-/// True when the sequence has ended.
-fn advance(s: &mut Sequence, n_ctx: usize, effects: &mut Vec<Effect>) -> bool {
+/// One step of a sequence: a chunk of its prompt, or up to `burst` tokens. True when it has ended.
+fn advance(s: &mut Sequence, n_ctx: usize, burst: usize, effects: &mut Vec<Effect>) -> bool {
     let (id, n_prompt) = (s.request.id, s.request.prompt.len());
     if s.n_prefilled < n_prompt {
         s.n_prefilled = n_prompt.min(s.n_prefilled + CHUNK);
@@ -121,11 +167,20 @@ fn advance(s: &mut Sequence, n_ctx: usize, effects: &mut Vec<Effect>) -> bool {
         }
         effects.push(Effect::Prefilled { id, n_prompt, n_cached: 1 });
     }
+    let end = (0..burst).find_map(|_| choose(s, n_ctx, effects));
+    effects.extend(end.map(|reason| Effect::Finished { id, reason, drafts: s.drafts }));
+    end.is_some()
+}
+
+fn choose(s: &mut Sequence, n_ctx: usize, effects: &mut Vec<Effect>) -> Option<Finish> {
+    let (id, n_prompt) = (s.request.id, s.request.prompt.len());
+    if s.request.max_tokens == 0 {
+        return Some(Finish::Length);
+    }
     let token = s.next();
     assert!(token != 7, "the bell: a bug in the engine");
     if s.request.stop_tokens.contains(&token) {
-        effects.push(Effect::Finished { id, reason: Finish::StopToken, drafts: Drafts::default() });
-        return true;
+        return Some(Finish::StopToken);
     }
     let logprobs = s.request.logprobs.map(|n| {
         let mut top = [(0, f32::NEG_INFINITY); base::limits::TOP_LOGPROBS_MAX];
@@ -134,14 +189,12 @@ fn advance(s: &mut Sequence, n_ctx: usize, effects: &mut Vec<Effect>) -> bool {
         Box::new(Logprobs { chosen: -0.5, top, n })
     });
     effects.push(Effect::Token { id, token, logprobs, bits: 0 });
-    s.n_tokens += 1;
-    let reason = match () {
-        () if s.n_tokens == s.request.max_tokens => Finish::Length,
-        () if n_prompt + s.n_tokens == n_ctx => Finish::Context,
-        () => return false,
-    };
-    effects.push(Effect::Finished { id, reason, drafts: Drafts::default() });
-    true
+    s.chosen(token);
+    match () {
+        () if s.n_tokens == s.request.max_tokens => Some(Finish::Length),
+        () if n_prompt + s.n_tokens == n_ctx => Some(Finish::Context),
+        () => None,
+    }
 }
 
 impl Stepper for Echo {
@@ -153,22 +206,27 @@ impl Stepper for Echo {
         for event in events.drain(..) {
             self.take(event, effects);
         }
+        self.expire(effects);
         while self.running.len() < self.info.n_slots
             && let Some(request) = self.queue.pop_front()
         {
             effects.push(Effect::Admitted { id: request.id });
             self.knobs.note(format!("admitted {}", request.id.0));
-            self.running.push(Sequence { request, n_prefilled: 0, n_tokens: 0 });
+            self.running.push(Sequence { request, n_prefilled: 0, n_tokens: 0, drafts: Drafts::default() });
         }
         if !self.running.is_empty() {
             std::thread::sleep(Duration::from_millis(self.knobs.step_ms.load(SeqCst)));
         }
-        let n_ctx = self.info.n_ctx;
-        self.running.retain_mut(|s| !advance(s, n_ctx, effects));
+        self.rows = self.running.len();
+        let (n_ctx, burst) = (self.info.n_ctx, self.knobs.burst.load(SeqCst).max(1));
+        self.running.retain_mut(|s| !advance(s, n_ctx, burst, effects));
         !self.running.is_empty() || !self.queue.is_empty()
     }
     fn load(&self) -> Load {
-        Load { queued: self.queue.len(), running: self.running.len(), ..Load::default() }
+        let pages_used = self.running.iter().map(|s| (s.n_prefilled + s.n_tokens).div_ceil(PAGE)).sum();
+        let pages_total = self.info.n_slots * self.info.n_ctx.div_ceil(PAGE);
+        let (queued, running, rows) = (self.queue.len(), self.running.len(), self.rows);
+        Load { queued, running, pages_used, pages_total, rows, ..Load::default() }
     }
     fn reset(&mut self) {
         self.queue.clear();
