@@ -41,3 +41,39 @@ fn a_copied_page_answers_like_its_original() {
         conformance::check_page_copy(reference)
     });
 }
+
+#[test]
+fn a_page_read_as_bytes_and_written_elsewhere_answers_like_its_original() {
+    let cpus = || Isa::ALL.into_iter().filter_map(|isa| Cpu::new(Some(isa), 2));
+    for mut from in cpus() {
+        // Also from one instruction set to another: their layout is one, and says so.
+        for mut to in cpus() {
+            conformance::check_page_bytes(&mut from, &mut to).unwrap();
+        }
+    }
+    for numeric in [Numeric::Quantised, Numeric::Exact] {
+        conformance::check_page_bytes(&mut Portable::new(numeric, 1), &mut Portable::new(numeric, 2)).unwrap();
+    }
+}
+
+#[test]
+fn pages_of_other_types_and_sizes_have_other_layouts() {
+    use ops::{Backend, KvShape};
+    fn tag<B: Backend>(mut b: B, n_layers: usize, d_head: usize) -> String {
+        let kv = b.new_kv(KvShape { n_layers, n_pages: 2, n_kv_heads: 2, d_head }).unwrap();
+        b.kv_layout(&kv)
+    }
+    let mut tags = Vec::new();
+    for (n_layers, d_head) in [(2, 32), (3, 32), (2, 24)] {
+        tags.push(tag(Portable::new(Numeric::Quantised, 1), n_layers, d_head));
+        tags.push(tag(Portable::new(Numeric::Exact, 1), n_layers, d_head));
+        let simd: Vec<String> =
+            Isa::ALL.into_iter().filter_map(|isa| Cpu::new(Some(isa), 1)).map(|c| tag(c, n_layers, d_head)).collect();
+        assert!(simd.windows(2).all(|w| w[0] == w[1]), "{simd:?}");
+        tags.extend(simd.into_iter().next());
+    }
+    let n = tags.len();
+    tags.sort();
+    tags.dedup();
+    assert_eq!(tags.len(), n);
+}

@@ -243,3 +243,60 @@ pub fn check_page_copy<B: Backend>(b: &mut B) -> Result<(), String> {
     same("the copied page", &answers[1], &answers[0])?;
     same("the original after the copy", &answers[2], &answers[0])
 }
+
+/// A page's bytes, put into a page of another cache (of another size, of another backend of this kind), answer alike in every
+/// layer, and come out again as they went in. The page's neighbours stay as they were.
+pub fn check_page_bytes<B: Backend>(from: &mut B, to: &mut B) -> Result<(), String> {
+    for (n_kv_heads, d) in [(2, 32), (1, 24)] {
+        let (heads, n) = (4, PAGE_LEN);
+        let shape = KvShape { n_layers: 3, n_pages: 4, n_kv_heads, d_head: d };
+        let (bytes, want) = one_page(from, shape, heads, 2, None)?;
+        let (again, got) = one_page(to, KvShape { n_pages: 3, ..shape }, heads, 1, Some(&bytes))?;
+        same(&format!("{n} restored positions of {n_kv_heads} heads of {d}"), &got, &want)?;
+        if again != bytes || bytes.iter().all(|b| *b == 0) {
+            return Err("a page's bytes did not come out as they went in".into());
+        }
+    }
+    Ok(())
+}
+
+/// Fills `page` by `kv_put`, or from `bytes`; returns its bytes and the answers over it.
+fn one_page<B: Backend>(
+    b: &mut B,
+    shape: KvShape,
+    heads: usize,
+    page: u32,
+    bytes: Option<&[u8]>,
+) -> Result<(Vec<u8>, Vec<f32>), String> {
+    let (n, d, kv_width) = (PAGE_LEN, shape.d_head, shape.n_kv_heads * shape.d_head);
+    b.reserve(n, heads * d, heads, d, n).map_err(fail)?;
+    let mut kv = b.new_kv(shape).map_err(fail)?;
+    let new = |b: &mut B, width| b.new_act(n, width).map_err(fail);
+    let (mut q, mut k, mut v, mut out) = (new(b, heads * d)?, new(b, kv_width)?, new(b, kv_width)?, new(b, heads * d)?);
+    let rows: Vec<Row> = (0..n).map(|i| Row { token: 0, pos: i as u32, table: 0 }).collect();
+    b.put(&mut q, n, &random_rows(n, heads * d, 1));
+    let mut here = vec![0; b.kv_page_bytes(&kv)];
+    match bytes {
+        Some(bytes) => b.kv_write_page(&mut kv, page, bytes),
+        None => {
+            for layer in 0..shape.n_layers {
+                b.put(&mut k, n, &random_rows(n, kv_width, 10 + layer as u64));
+                b.put(&mut v, n, &random_rows(n, kv_width, 20 + layer as u64));
+                b.kv_put(&mut kv, layer, &k, &v, Batch { rows: &rows, pages: &[page] });
+            }
+        }
+    }
+    for other in (0..shape.n_pages as u32).filter(|p| *p != page) {
+        b.kv_read_page(&kv, other, &mut here);
+        if here.iter().any(|x| *x != 0) {
+            return Err(format!("page {other} changed with page {page}"));
+        }
+    }
+    let mut answers = Vec::new();
+    for layer in 0..shape.n_layers {
+        b.attend(&q, heads, &kv, layer, Batch { rows: &rows, pages: &[page] }, &mut out);
+        answers.extend(rows_of(b, &out, n));
+    }
+    b.kv_read_page(&kv, page, &mut here);
+    Ok((here, answers))
+}

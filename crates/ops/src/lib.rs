@@ -235,4 +235,13 @@ pub trait Backend: Send {
     );
     /// Copies one page (all layers) to another: copy-on-write of a shared prefix's last page.
     fn kv_copy_page(&mut self, kv: &mut Self::Kv, from: u32, to: u32);
+
+    /// Bytes of one page, all layers, as `kv_read_page` gives it.
+    fn kv_page_bytes(&self, kv: &Self::Kv) -> usize;
+    /// How such bytes are laid out: types, order, padding and sizes. Bytes are good for any cache that says the same.
+    fn kv_layout(&self, kv: &Self::Kv) -> String;
+    /// Copies a page out, keys and values of all layers. `out` has `kv_page_bytes` bytes.
+    fn kv_read_page(&self, kv: &Self::Kv, page: u32, out: &mut [u8]);
+    /// Puts bytes of `kv_read_page` into a page. `bytes` has `kv_page_bytes` bytes.
+    fn kv_write_page(&mut self, kv: &mut Self::Kv, page: u32, bytes: &[u8]);
 }

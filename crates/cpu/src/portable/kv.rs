@@ -40,6 +40,32 @@ impl Store {
             Store::Full(v) => v.copy_within(from..from + len, to),
         }
     }
+    fn value_bytes(&self) -> usize {
+        match self {
+            Store::Half(_) => 2,
+            Store::Full(_) => 4,
+        }
+    }
+    fn copy_out(&self, at: usize, len: usize, out: &mut [u8]) {
+        match self {
+            Store::Half(v) => {
+                out.chunks_exact_mut(2).zip(&v[at..at + len]).for_each(|(o, x)| o.copy_from_slice(&x.to_le_bytes()))
+            }
+            Store::Full(v) => {
+                out.chunks_exact_mut(4).zip(&v[at..at + len]).for_each(|(o, x)| o.copy_from_slice(&x.to_le_bytes()))
+            }
+        }
+    }
+    fn copy_in(&mut self, at: usize, len: usize, bytes: &[u8]) {
+        match self {
+            Store::Half(v) => {
+                v[at..at + len].iter_mut().zip(bytes.as_chunks().0).for_each(|(x, b)| *x = u16::from_le_bytes(*b))
+            }
+            Store::Full(v) => {
+                v[at..at + len].iter_mut().zip(bytes.as_chunks().0).for_each(|(x, b)| *x = f32::from_le_bytes(*b))
+            }
+        }
+    }
 }
 
 /// Keys and values of all layers.
@@ -91,6 +117,47 @@ impl Kv {
             let (a, b) = (self.at(layer, from, 0, 0), self.at(layer, to, 0, 0));
             self.keys.copy(a, b, len);
             self.values.copy(a, b, len);
+        }
+    }
+
+    /// Values of one layer in a page (keys and values alike).
+    fn layer_len(&self) -> usize {
+        self.shape.n_kv_heads * PAGE_LEN * self.shape.d_head
+    }
+
+    /// Bytes of a page: per layer keys, then values.
+    pub fn page_bytes(&self) -> usize {
+        2 * self.shape.n_layers * self.layer_len() * self.keys.value_bytes()
+    }
+
+    /// What a page's bytes mean.
+    pub fn layout(&self) -> String {
+        let KvShape { n_layers, n_kv_heads, d_head, .. } = self.shape;
+        let bits = 8 * self.keys.value_bytes();
+        format!("portable f{bits}le l{n_layers} h{n_kv_heads} d{d_head} page{PAGE_LEN}")
+    }
+
+    /// Copies a page out.
+    pub fn read_page(&self, page: u32, out: &mut [u8]) {
+        assert_eq!(out.len(), self.page_bytes());
+        let len = self.layer_len();
+        for (layer, out) in out.chunks_exact_mut(2 * len * self.keys.value_bytes()).enumerate() {
+            let (keys, values) = out.split_at_mut(len * self.keys.value_bytes());
+            let at = self.at(layer, page, 0, 0);
+            self.keys.copy_out(at, len, keys);
+            self.values.copy_out(at, len, values);
+        }
+    }
+
+    /// Puts such bytes into a page.
+    pub fn write_page(&mut self, page: u32, bytes: &[u8]) {
+        assert_eq!(bytes.len(), self.page_bytes());
+        let (len, value_bytes) = (self.layer_len(), self.keys.value_bytes());
+        for (layer, bytes) in bytes.chunks_exact(2 * len * value_bytes).enumerate() {
+            let (keys, values) = bytes.split_at(len * value_bytes);
+            let at = self.at(layer, page, 0, 0);
+            self.keys.copy_in(at, len, keys);
+            self.values.copy_in(at, len, values);
         }
     }
 }

@@ -500,4 +500,16 @@ impl Backend for Cpu {
     fn kv_copy_page(&mut self, kv: &mut Kv, from: u32, to: u32) {
         kv.copy_page(from, to);
     }
+    fn kv_page_bytes(&self, kv: &Kv) -> usize {
+        kv.page_bytes()
+    }
+    fn kv_layout(&self, kv: &Kv) -> String {
+        kv.layout()
+    }
+    fn kv_read_page(&self, kv: &Kv, page: u32, out: &mut [u8]) {
+        kv.read_page(page, out);
+    }
+    fn kv_write_page(&mut self, kv: &mut Kv, page: u32, bytes: &[u8]) {
+        kv.write_page(page, bytes);
+    }
 }

@@ -6,6 +6,7 @@ use super::Lanes;
 use crate::mem::{Aligned, LANES};
 use ops::{KvShape, OpsError, PAGE_LEN};
 use quant::half::f32_to_f16_sat;
+use std::ops::Range;
 
 /// Keys and values of all layers.
 pub struct Kv {
@@ -80,6 +81,40 @@ impl Kv {
         let (a, b) = (self.at(0, from, 0), self.at(0, to, 0));
         self.keys.copy_within(a..a + len, b);
         self.values.copy_within(a..a + len, b);
+    }
+
+    /// Where a page's keys lie, and in the same place its values.
+    fn page(&self, page: u32) -> Range<usize> {
+        let at = self.at(0, page, 0);
+        at..at + self.shape.n_layers * self.shape.n_kv_heads * self.head_len
+    }
+
+    /// Bytes of a page: keys, then values.
+    pub fn page_bytes(&self) -> usize {
+        2 * size_of::<u16>() * self.page(0).len()
+    }
+
+    /// What a page's bytes mean. The same for every instruction set.
+    pub fn layout(&self) -> String {
+        let KvShape { n_layers, n_kv_heads, d_head, .. } = self.shape;
+        let d_pad = self.d_pad;
+        format!("simd f16le keys+values l{n_layers} h{n_kv_heads} d{d_head} pad{d_pad} lanes{LANES} page{PAGE_LEN}")
+    }
+
+    /// Copies a page out: keys, then values.
+    pub fn read_page(&self, page: u32, out: &mut [u8]) {
+        assert_eq!(out.len(), self.page_bytes());
+        let at = self.page(page);
+        let halves = self.keys[at.clone()].iter().chain(&self.values[at]);
+        out.as_chunks_mut().0.iter_mut().zip(halves).for_each(|(o, h)| *o = h.to_le_bytes());
+    }
+
+    /// Puts such bytes into a page.
+    pub fn write_page(&mut self, page: u32, bytes: &[u8]) {
+        assert_eq!(bytes.len(), self.page_bytes());
+        let at = self.page(page);
+        let halves = self.keys[at.clone()].iter_mut().chain(&mut self.values[at]);
+        halves.zip(bytes.as_chunks().0).for_each(|(h, b)| *h = u16::from_le_bytes(*b));
     }
 }
 
