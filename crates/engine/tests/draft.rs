@@ -137,6 +137,12 @@ fn decode(drafter: &mut Drafter, prompt: &[TokenId], answer: &[TokenId], predict
     steps
 }
 
+/// Starts a sequence that may lose some: as after a draft of 20 tokens that were all right.
+fn start(drafter: &mut Drafter, prompt: &[TokenId], prediction: &[TokenId], stops: &[TokenId]) {
+    drafter.start(prompt, prediction, stops);
+    drafter.verified(20, 20, 0.1);
+}
+
 #[test]
 fn a_copy_takes_few_steps() {
     let file = fresh(1000, 1);
@@ -176,7 +182,7 @@ fn a_copy_prefers_the_neighbourhood_of_its_last_place() {
     let (block, ends) = (fresh(40, 4), fresh(3, 5));
     let file = [&block[..], &ends[..1], &block, &ends[1..2], &block, &ends[2..], &fresh(50, 6)].concat();
     let mut drafter = Drafter::new(1024);
-    drafter.start(&[], &file, &[]);
+    start(&mut drafter, &[], &file, &[]);
     let mut tokens = vec![];
     for i in 0..70 {
         tokens.push(file[i]);
@@ -192,7 +198,7 @@ fn a_copy_prefers_the_neighbourhood_of_its_last_place() {
 fn drafts_end_at_a_stop_token() {
     let file = fresh(50, 8);
     let mut drafter = Drafter::new(256);
-    drafter.start(&[&file[..], &[9], &file[..20]].concat(), &[], &[file[30]]);
+    start(&mut drafter, &[&file[..], &[9], &file[..20]].concat(), &[], &[file[30]]);
     let p = drafter.propose(&[&file[..], &[9], &file[..20]].concat(), None);
     assert_eq!(p.tokens(), &file[20..31]);
 }
@@ -201,7 +207,7 @@ fn drafts_end_at_a_stop_token() {
 fn a_period_is_drafted_beyond_the_end_of_the_text() {
     let mut drafter = Drafter::new(256);
     let text = [8, 1, 2, 3, 1, 2, 3];
-    drafter.start(&text, &[], &[]);
+    start(&mut drafter, &text, &[], &[]);
     let p = drafter.propose(&text, None);
     assert_eq!(p.tokens()[..8], [1, 2, 3, 1, 2, 3, 1, 2]);
 }
@@ -224,7 +230,7 @@ fn losses_are_bounded_whatever_happens() {
         plain += costs.ns(1, 512);
         tokens.push(if bits(1, n, 0).is_multiple_of(4) { (n + 10) as TokenId } else { wrong });
         let lost = (spent - plain) / costs.ns(1, 512);
-        assert!(lost <= 1.5 + 0.01 * (n + 1) as f32 + 0.05, "{lost} after {n} tokens");
+        assert!(lost <= 0.2 + 0.01 * (n + 1) as f32 + 0.05, "{lost} after {n} tokens");
     }
 }
 
@@ -235,7 +241,7 @@ fn sequences_draft_only_from_their_own_salt() {
     pool.add(1, &file);
     let mut drafter = Drafter::new(256);
     for salt in [1, 2] {
-        drafter.start(&file[..20], &[], &[]);
+        start(&mut drafter, &file[..20], &[], &[]);
         let p = drafter.propose(&file[..20], Some((&pool, salt)));
         let expect: &[TokenId] = if salt == 1 { &file[20..30] } else { &[] };
         assert_eq!(&p.tokens()[..expect.len().min(p.tokens().len())], expect, "salt {salt}");

@@ -4,17 +4,23 @@ use super::Source;
 
 /// Lengths of match at which a class begins; the last class is open.
 const LENGTHS: [usize; 15] = [0, 1, 2, 3, 4, 5, 7, 9, 13, 17, 25, 33, 65, 129, 257];
+/// Length of match from which all places are alike.
+const COPIED: usize = 33;
 const N: usize = LENGTHS.len();
 /// Tries that are remembered in full; beyond, old ones fade.
 const TRIES_MAX: f32 = 512.0;
-/// Tries that pass on to the slot's next sequence.
-const TRIES_KEPT: f32 = 16.0;
 
 /// Where a draft begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// Beside the place that was copied last.
-    Near,
+    /// Where copying goes on undisturbed, or did so for long.
+    Copy,
+    /// After a difference, as if tokens had been replaced by as many others.
+    Swap,
+    /// After a difference: a match within a few tokens of there.
+    Close,
+    /// After a difference: a match further away.
+    Wide,
     /// Anywhere else.
     Far,
 }
@@ -22,39 +28,108 @@ pub enum Place {
 /// Priors as (odds, tries they are worth) for each class of length.
 type Prior = [(f32, f32); N];
 
-const NEAR: Prior = [
-    (0.25, 4.0),
-    (0.45, 4.0),
-    (0.65, 4.0),
-    (0.75, 4.0),
-    (0.82, 4.0),
-    (0.88, 6.0),
-    (0.92, 8.0),
-    (0.95, 12.0),
-    (0.965, 20.0),
-    (0.975, 30.0),
-    (0.98, 40.0),
-    (0.985, 60.0),
-    (0.99, 100.0),
-    (0.992, 120.0),
-    (0.993, 150.0),
-];
-const FAR: Prior = [
-    (0.02, 4.0),
-    (0.15, 8.0),
-    (0.35, 6.0),
-    (0.5, 4.0),
-    (0.6, 4.0),
-    (0.7, 6.0),
+const COPY: Prior = [
+    (0.3, 8.0),
+    (0.4, 8.0),
+    (0.6, 8.0),
+    (0.7, 8.0),
     (0.8, 8.0),
+    (0.85, 8.0),
+    (0.93, 12.0),
+    (0.94, 16.0),
+    (0.98, 30.0),
+    (0.988, 60.0),
+    (0.988, 80.0),
+    (0.995, 150.0),
+    (0.9965, 200.0),
+    (0.997, 250.0),
+    (0.9975, 300.0),
+];
+const SWAP: Prior = [
+    (0.23, 8.0),
+    (0.45, 8.0),
+    (0.6, 6.0),
+    (0.7, 6.0),
+    (0.75, 6.0),
+    (0.8, 8.0),
+    (0.85, 12.0),
+    (0.9, 16.0),
+    (0.96, 30.0),
+    (0.975, 40.0),
+    (0.98, 60.0),
+    (0.995, 150.0),
+    (0.9965, 200.0),
+    (0.997, 250.0),
+    (0.9975, 300.0),
+];
+const CLOSE: Prior = [
+    (0.1, 8.0),
+    (0.28, 8.0),
+    (0.46, 8.0),
+    (0.72, 8.0),
+    (0.8, 8.0),
+    (0.85, 8.0),
+    (0.9, 12.0),
+    (0.92, 16.0),
+    (0.97, 30.0),
+    (0.98, 40.0),
+    (0.98, 60.0),
+    (0.995, 150.0),
+    (0.9965, 200.0),
+    (0.997, 250.0),
+    (0.9975, 300.0),
+];
+const WIDE: Prior = [
+    (0.05, 8.0),
+    (0.22, 8.0),
+    (0.42, 8.0),
+    (0.55, 8.0),
+    (0.68, 8.0),
+    (0.76, 8.0),
     (0.86, 12.0),
     (0.9, 16.0),
-    (0.93, 20.0),
-    (0.95, 30.0),
-    (0.965, 40.0),
-    (0.975, 60.0),
-    (0.98, 80.0),
-    (0.98, 100.0),
+    (0.97, 30.0),
+    (0.98, 40.0),
+    (0.98, 60.0),
+    (0.995, 150.0),
+    (0.9965, 200.0),
+    (0.997, 250.0),
+    (0.9975, 300.0),
+];
+const FAR: Prior = [
+    (0.02, 8.0),
+    (0.21, 8.0),
+    (0.43, 8.0),
+    (0.7, 8.0),
+    (0.76, 8.0),
+    (0.83, 10.0),
+    (0.9, 12.0),
+    (0.92, 16.0),
+    (0.97, 20.0),
+    (0.98, 30.0),
+    (0.985, 40.0),
+    (0.99, 60.0),
+    (0.99, 80.0),
+    (0.99, 100.0),
+    (0.99, 100.0),
+];
+/// Other sequences look alike for long and then differ.
+const POOL: Prior = [
+    (0.02, 8.0),
+    (0.1, 8.0),
+    (0.3, 8.0),
+    (0.45, 8.0),
+    (0.55, 8.0),
+    (0.6, 8.0),
+    (0.75, 8.0),
+    (0.8, 8.0),
+    (0.8, 8.0),
+    (0.85, 12.0),
+    (0.9, 20.0),
+    (0.95, 40.0),
+    (0.98, 60.0),
+    (0.99, 100.0),
+    (0.99, 100.0),
 ];
 /// A draft model is asked token by token; its class is the position in the draft.
 const MODEL: Prior = [(0.7, 8.0); N];
@@ -70,16 +145,17 @@ pub struct Odds {
     tallies: [[Tally; N]; TABLES],
 }
 
-const TABLES: usize = 6;
+const PLACES: [&Prior; 5] = [&COPY, &SWAP, &CLOSE, &WIDE, &FAR];
+const TABLES: usize = 2 * PLACES.len() + 2;
 
-fn table(source: Source, place: Place) -> (usize, &'static Prior) {
-    match (source, place) {
-        (Source::Prediction, Place::Near) => (0, &NEAR),
-        (Source::Prediction, Place::Far) => (1, &FAR),
-        (Source::History, Place::Near) => (2, &NEAR),
-        (Source::History, Place::Far) => (3, &FAR),
-        (Source::Pool, _) => (4, &FAR),
-        (Source::Model, _) => (5, &MODEL),
+fn table(source: Source, place: Place, len: usize) -> (usize, &'static Prior) {
+    // Once it ran for long, a copy is a copy.
+    let place = if len >= COPIED { Place::Copy } else { place } as usize;
+    match source {
+        Source::Prediction => (place, PLACES[place]),
+        Source::History => (PLACES.len() + place, PLACES[place]),
+        Source::Pool => (TABLES - 2, &POOL),
+        Source::Model => (TABLES - 1, &MODEL),
     }
 }
 
@@ -93,16 +169,9 @@ impl Odds {
         Self { tallies: [[Tally::default(); N]; TABLES] }
     }
 
-    /// A new sequence: what was learned fades to a hint.
-    pub fn fade(&mut self) {
-        for t in self.tallies.as_flattened_mut() {
-            t.shrink_to(TRIES_KEPT);
-        }
-    }
-
     /// The probability that the token after a match of `len` is right.
     pub fn of(&self, source: Source, place: Place, len: usize) -> f32 {
-        let (i, prior) = table(source, place);
+        let (i, prior) = table(source, place, len);
         let c = class(len);
         let (odds, worth) = prior[c];
         let t = self.tallies[i][c];
@@ -111,7 +180,7 @@ impl Odds {
 
     /// The token after such a match was right, or not.
     pub fn learn(&mut self, source: Source, place: Place, len: usize, is_hit: bool) {
-        let t = &mut self.tallies[table(source, place).0][class(len)];
+        let t = &mut self.tallies[table(source, place, len).0][class(len)];
         t.shrink_to(TRIES_MAX - 1.0);
         t.tries += 1.0;
         t.hits += f32::from(u8::from(is_hit));
