@@ -25,114 +25,20 @@ pub enum Place {
     Far,
 }
 
-/// Priors as (odds, tries they are worth) for each class of length.
-type Prior = [(f32, f32); N];
+/// Odds before anything was seen, for each class of length: measured on real edits (docs/speculation.md).
+type Prior = [f32; N];
 
-const COPY: Prior = [
-    (0.3, 8.0),
-    (0.4, 8.0),
-    (0.6, 8.0),
-    (0.7, 8.0),
-    (0.8, 8.0),
-    (0.85, 8.0),
-    (0.93, 12.0),
-    (0.94, 16.0),
-    (0.98, 30.0),
-    (0.988, 60.0),
-    (0.988, 80.0),
-    (0.995, 150.0),
-    (0.9965, 200.0),
-    (0.997, 250.0),
-    (0.9975, 300.0),
-];
-const SWAP: Prior = [
-    (0.23, 8.0),
-    (0.45, 8.0),
-    (0.6, 6.0),
-    (0.7, 6.0),
-    (0.75, 6.0),
-    (0.8, 8.0),
-    (0.85, 12.0),
-    (0.9, 16.0),
-    (0.96, 30.0),
-    (0.975, 40.0),
-    (0.98, 60.0),
-    (0.995, 150.0),
-    (0.9965, 200.0),
-    (0.997, 250.0),
-    (0.9975, 300.0),
-];
-const CLOSE: Prior = [
-    (0.1, 8.0),
-    (0.28, 8.0),
-    (0.46, 8.0),
-    (0.72, 8.0),
-    (0.8, 8.0),
-    (0.85, 8.0),
-    (0.9, 12.0),
-    (0.92, 16.0),
-    (0.97, 30.0),
-    (0.98, 40.0),
-    (0.98, 60.0),
-    (0.995, 150.0),
-    (0.9965, 200.0),
-    (0.997, 250.0),
-    (0.9975, 300.0),
-];
-const WIDE: Prior = [
-    (0.05, 8.0),
-    (0.22, 8.0),
-    (0.42, 8.0),
-    (0.55, 8.0),
-    (0.68, 8.0),
-    (0.76, 8.0),
-    (0.86, 12.0),
-    (0.9, 16.0),
-    (0.97, 30.0),
-    (0.98, 40.0),
-    (0.98, 60.0),
-    (0.995, 150.0),
-    (0.9965, 200.0),
-    (0.997, 250.0),
-    (0.9975, 300.0),
-];
-const FAR: Prior = [
-    (0.02, 8.0),
-    (0.21, 8.0),
-    (0.43, 8.0),
-    (0.7, 8.0),
-    (0.76, 8.0),
-    (0.83, 10.0),
-    (0.9, 12.0),
-    (0.92, 16.0),
-    (0.97, 20.0),
-    (0.98, 30.0),
-    (0.985, 40.0),
-    (0.99, 60.0),
-    (0.99, 80.0),
-    (0.99, 100.0),
-    (0.99, 100.0),
-];
+const COPY: Prior = [0.3, 0.4, 0.6, 0.7, 0.8, 0.85, 0.93, 0.94, 0.98, 0.988, 0.988, 0.995, 0.9965, 0.997, 0.9975];
+const SWAP: Prior = [0.23, 0.45, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.96, 0.975, 0.98, 0.995, 0.9965, 0.997, 0.9975];
+const CLOSE: Prior = [0.1, 0.28, 0.46, 0.72, 0.8, 0.85, 0.9, 0.92, 0.97, 0.98, 0.98, 0.995, 0.9965, 0.997, 0.9975];
+const WIDE: Prior = [0.05, 0.22, 0.42, 0.55, 0.68, 0.76, 0.86, 0.9, 0.97, 0.98, 0.98, 0.995, 0.9965, 0.997, 0.9975];
+const FAR: Prior = [0.02, 0.21, 0.43, 0.7, 0.76, 0.83, 0.9, 0.92, 0.97, 0.98, 0.985, 0.99, 0.99, 0.99, 0.99];
 /// Other sequences look alike for long and then differ.
-const POOL: Prior = [
-    (0.02, 8.0),
-    (0.1, 8.0),
-    (0.3, 8.0),
-    (0.45, 8.0),
-    (0.55, 8.0),
-    (0.6, 8.0),
-    (0.75, 8.0),
-    (0.8, 8.0),
-    (0.8, 8.0),
-    (0.85, 12.0),
-    (0.9, 20.0),
-    (0.95, 40.0),
-    (0.98, 60.0),
-    (0.99, 100.0),
-    (0.99, 100.0),
-];
+const POOL: Prior = [0.02, 0.1, 0.3, 0.45, 0.55, 0.6, 0.75, 0.8, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 0.99];
 /// A draft model is asked token by token; its class is the position in the draft.
-const MODEL: Prior = [(0.7, 8.0); N];
+const MODEL: Prior = [0.7; N];
+/// How many tries a prior is worth: odds near 1 need many tries to be told apart.
+const WORTH: [f32; N] = [8.0, 8.0, 8.0, 8.0, 8.0, 8.0, 12.0, 16.0, 30.0, 40.0, 60.0, 150.0, 200.0, 250.0, 300.0];
 
 #[derive(Clone, Copy, Default)]
 struct Tally {
@@ -173,25 +79,18 @@ impl Odds {
     pub fn of(&self, source: Source, place: Place, len: usize) -> f32 {
         let (i, prior) = table(source, place, len);
         let c = class(len);
-        let (odds, worth) = prior[c];
         let t = self.tallies[i][c];
-        (t.hits + odds * worth) / (t.tries + worth)
+        (t.hits + prior[c] * WORTH[c]) / (t.tries + WORTH[c])
     }
 
     /// The token after such a match was right, or not.
     pub fn learn(&mut self, source: Source, place: Place, len: usize, is_hit: bool) {
         let t = &mut self.tallies[table(source, place, len).0][class(len)];
-        t.shrink_to(TRIES_MAX - 1.0);
+        if t.tries >= TRIES_MAX {
+            let kept = (TRIES_MAX - 1.0) / t.tries;
+            (t.tries, t.hits) = (t.tries * kept, t.hits * kept);
+        }
         t.tries += 1.0;
         t.hits += f32::from(u8::from(is_hit));
-    }
-}
-
-impl Tally {
-    fn shrink_to(&mut self, tries: f32) {
-        if self.tries > tries {
-            self.hits *= tries / self.tries;
-            self.tries = tries;
-        }
     }
 }
