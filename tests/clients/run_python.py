@@ -557,10 +557,12 @@ def replay_is_the_answer(s):
 
 @check
 def deadline_ends_an_answer(s):
+    endless = {"replay": "word " * 1500, "speculation": "off", "deadline_ms": 700}
     started = time.monotonic()
     try:
-        r = s.complete(prompt=OPEN_ENDED, max_tokens=4000, temperature=1, seed=2, extra_body={"deadline_ms": 700})
+        r = s.complete(max_tokens=openai.omit, extra_body=endless)
         same(r.choices[0].finish_reason, "length", "finish_reason")
+        want(r.usage.completion_tokens < 1000, f"{r.usage.completion_tokens} tokens in 0.7 s")
     except openai.InternalServerError as e:
         same((e.status_code, e.code), (503, "deadline_exceeded"), "error")
         want(e.response.headers.get("retry-after", "").isdigit(), "no Retry-After")
