@@ -74,6 +74,8 @@ pub const STREAM_BUFFER_BYTES_MAX: usize = 64 * 1024;
 pub const STREAM_STALL_S_MAX: u64 = 30;
 /// Seconds between heartbeats on an idle stream.
 pub const HEARTBEAT_S: u64 = 10;
+/// Seconds that saving the prefix cache may take before the process ends.
+pub const KV_SAVE_S_MAX: u64 = 10;
 /// Seconds running streams get after SIGTERM.
 pub const DRAIN_S_MAX: u64 = 30;
 

@@ -248,6 +248,9 @@ pub struct Serve {
     /// Requests that run at once
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub slots: u16,
+    /// Do not keep the prefix cache on disk (it holds what was asked and answered, readable by this user only)
+    #[arg(long)]
+    pub no_kept_cache: bool,
     /// Host name that clients may use, beside localhost (may be given several times)
     #[arg(long)]
     pub host: Vec<String>,

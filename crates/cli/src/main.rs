@@ -6,6 +6,7 @@ mod eval;
 mod fault;
 mod files;
 mod generate;
+mod keep;
 mod open;
 mod roofline;
 mod run;

@@ -4,8 +4,9 @@ use crate::args;
 use crate::fault::Fault;
 use crate::files::pull_shown;
 use crate::generate::{Outcome, generate, to_stdout};
+use crate::keep::Disk;
 use crate::open::{Opened, open};
-use server::{Config, Running, Served, TextKit};
+use server::{Config, Keeper, Running, Served, TextKit};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -26,10 +27,34 @@ fn start(bind: SocketAddr, hosts: Vec<String>, insecure_open: bool) -> Result<Ru
     server::start(config).map_err(server_fault)
 }
 
-fn served(opened: &Opened, text: Arc<TextKit>, engine: Box<dyn engine::Stepper>) -> Served {
+fn served(opened: &Opened, text: Arc<TextKit>, mut engine: Box<dyn engine::Stepper>, kept: bool) -> Served {
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let defaults = Served::openai_defaults();
-    Served { name: opened.found.name.clone(), aliases: vec![], stepper: engine, text, created, defaults }
+    let name = opened.found.name.clone();
+    let keeper = if kept { keeper(&name, &mut *engine) } else { None };
+    Served { name, aliases: vec![], stepper: engine, text, created, defaults, keeper }
+}
+
+/// The disk for a model's prefix cache, after what is there was taken in. Without it everything works, so it is only a note.
+fn keeper(name: &str, engine: &mut dyn engine::Stepper) -> Option<Box<dyn Keeper>> {
+    let restored = Store::open(None).and_then(|store| {
+        let Some(disk) = Disk::open(&store, name, engine)? else { return Ok(None) };
+        let pages = disk.restore(engine)?;
+        Ok(Some((disk, pages)))
+    });
+    match restored {
+        Ok(None) => None,
+        Ok(Some((disk, pages))) => {
+            if pages > 0 {
+                eprintln!("{pages} pages of the prefix cache were restored");
+            }
+            Some(Box::new(disk))
+        }
+        Err(e) => {
+            eprintln!("note: the prefix cache of {name} is not kept over restarts: {e}");
+            None
+        }
+    }
 }
 
 /// `vonk serve`.
@@ -41,7 +66,7 @@ pub fn serve(args: args::Serve) -> Result<(), Fault> {
     let mut models = Vec::new();
     for o in &opened {
         let (text, engine) = both(o, &args.engine, usize::from(args.slots))?;
-        models.push(served(o, text, engine));
+        models.push(served(o, text, engine, !args.no_kept_cache));
         eprintln!("{} is ready ({:.1} s)", o.found.name, begin.elapsed().as_secs_f64());
     }
     running.add_models(models).map_err(server_fault)?;
@@ -70,7 +95,7 @@ pub fn up(args: args::Up) -> Result<(), Fault> {
     let ready = begin.elapsed();
     let outcome = demonstrate(&text, &mut *engine)?;
     let first_token_s = ready.as_secs_f64() + outcome.ttft_ms / 1e3;
-    running.add_models(vec![served(&opened, text, engine)]).map_err(server_fault)?;
+    running.add_models(vec![served(&opened, text, engine, !args.once)]).map_err(server_fault)?;
     let addr = running.addr();
     println!("\n\n{}: {}; {first_token_s:.2} s from start to first token", opened.found.name, outcome.figures());
     if args.once {

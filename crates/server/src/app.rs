@@ -9,6 +9,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::config::{Config, ServeError};
 use crate::gate::Gate;
+use crate::keep::Keeper;
 use crate::kit::TextKit;
 use crate::metrics::Metrics;
 use crate::net::Peers;
@@ -28,6 +29,8 @@ pub struct Served {
     pub created: u64,
     /// What applies where a request says nothing; the seed is not used.
     pub defaults: Sampling,
+    /// Saves its prefix cache.
+    pub keeper: Option<Box<dyn Keeper>>,
 }
 
 impl Served {
@@ -104,8 +107,8 @@ impl App {
         }
         let mut models = Vec::new();
         for s in served {
-            let Served { name, aliases, stepper, text, created, defaults } = s;
-            let runner = runner::start(&name, stepper, self.config.limits.queue)?;
+            let Served { name, aliases, stepper, text, created, defaults, keeper } = s;
+            let runner = runner::start(&name, stepper, keeper, self.config.limits.queue)?;
             models.push(Arc::new(Model { name, aliases, text, created, defaults, runner }));
         }
         self.models.set(models).map_err(|_| ServeError::Models("a second time"))

@@ -11,6 +11,7 @@ mod caller;
 mod config;
 mod gate;
 mod generate;
+mod keep;
 mod kit;
 mod metrics;
 mod net;
@@ -22,5 +23,6 @@ mod stream;
 
 pub use app::Served;
 pub use config::{Config, Limits, ServeError};
+pub use keep::Keeper;
 pub use kit::TextKit;
 pub use serve::{Running, serve, start};

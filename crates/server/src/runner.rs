@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
+use crate::keep::{self, Keeper};
 use crate::metrics::ModelMetrics;
 use crate::pace::Pace;
 
@@ -140,6 +141,20 @@ impl Mailbox {
         self.wake.notify_all();
     }
 
+    /// True if nothing happens for so long.
+    fn stays_idle(&self, time: Duration) -> bool {
+        let inbox = self.lock();
+        let idle = |i: &mut Inbox| i.mail.is_empty() && !i.is_closed;
+        let waited = self.wake.wait_timeout_while(inbox, time, idle);
+        waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
+    /// There is mail, or the end has come.
+    fn is_wanted(&self) -> bool {
+        let inbox = self.lock();
+        !inbox.mail.is_empty() || inbox.is_closed
+    }
+
     /// Moves the mail out; waits for some if the engine is idle. False when closed.
     fn take(&self, is_busy: bool, mail: &mut Vec<Mail>) -> bool {
         let mut inbox = self.lock();
@@ -190,10 +205,24 @@ impl Drop for Ticket {
 pub(crate) struct Runner {
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) info: Info,
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+impl Runner {
+    /// Waits until the thread has ended.
+    pub(crate) fn join(&self) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let _ = thread.map(std::thread::JoinHandle::join); // its panics were caught and told
+    }
 }
 
 /// Starts the thread.
-pub(crate) fn start(name: &str, stepper: Box<dyn Stepper>, queue_max: usize) -> std::io::Result<Runner> {
+pub(crate) fn start(
+    name: &str,
+    stepper: Box<dyn Stepper>,
+    keeper: Option<Box<dyn Keeper>>,
+    queue_max: usize,
+) -> std::io::Result<Runner> {
     let mailbox = Arc::new(Mailbox {
         inbox: Mutex::default(),
         wake: Condvar::new(),
@@ -207,10 +236,10 @@ pub(crate) fn start(name: &str, stepper: Box<dyn Stepper>, queue_max: usize) -> 
     let info = stepper.info().clone();
     let for_thread = Arc::clone(&mailbox);
     let thread_name: String = format!("engine {name}").chars().filter(|c| *c != '\0').take(15).collect();
-    std::thread::Builder::new().name(thread_name).spawn(move || {
-        Driver::new(stepper, for_thread).run();
+    let thread = std::thread::Builder::new().name(thread_name).spawn(move || {
+        Driver { keeper, ..Driver::new(stepper, for_thread) }.run();
     })?;
-    Ok(Runner { mailbox, info })
+    Ok(Runner { mailbox, info, thread: Mutex::new(Some(thread)) })
 }
 
 /// Where a sequence's news go.
@@ -234,17 +263,36 @@ struct Driver {
     /// How long the last step took, if it ran rows; the engine is told with the next one.
     took_ns: Option<u64>,
     failures: usize,
+    keeper: Option<Box<dyn Keeper>>,
+    /// The cache has changed since it was saved.
+    is_unsaved: bool,
 }
 
 impl Driver {
     fn new(stepper: Box<dyn Stepper>, mailbox: Arc<Mailbox>) -> Self {
-        Self { stepper, mailbox, routes: HashMap::new(), bursts: Vec::new(), took_ns: None, failures: 0 }
+        Self {
+            stepper,
+            mailbox,
+            routes: HashMap::new(),
+            bursts: Vec::new(),
+            took_ns: None,
+            failures: 0,
+            keeper: None,
+            is_unsaved: false,
+        }
     }
 
     fn run(mut self) {
         let (mut mail, mut events, mut effects) = (Vec::new(), Vec::new(), Vec::new());
         let mut is_busy = false;
-        while self.mailbox.take(is_busy, &mut mail) {
+        loop {
+            if !is_busy && self.is_unsaved && self.mailbox.stays_idle(keep::IDLE) {
+                let mailbox = Arc::clone(&self.mailbox);
+                self.save(&|| mailbox.is_wanted());
+            }
+            if !self.mailbox.take(is_busy, &mut mail) {
+                break;
+            }
             let now = Instant::now();
             if !is_busy {
                 self.mailbox.pace.work(now);
@@ -262,6 +310,7 @@ impl Driver {
             is_busy = match step {
                 Ok(is_busy) => {
                     self.failures = 0;
+                    self.is_unsaved |= self.stepper.load().rows > 0;
                     self.show_load(now.duration_since(began));
                     is_busy
                 }
@@ -277,11 +326,20 @@ impl Driver {
                 self.mailbox.pace.rest(now);
             }
         }
+        let end = Instant::now() + Duration::from_secs(limits::KV_SAVE_S_MAX);
+        self.save(&|| Instant::now() > end);
         // Nobody may wait for an engine that has gone.
         self.mailbox.is_dead.store(true, SeqCst);
         self.mailbox.take(true, &mut mail);
         self.open(&mut mail, &mut events);
         self.fail_all(Instant::now());
+    }
+
+    /// Saves the prefix cache if there is a place for it.
+    fn save(&mut self, is_wanted: &dyn Fn() -> bool) {
+        let Some(keeper) = self.keeper.as_mut().filter(|_| self.is_unsaved && self.failures == 0) else { return };
+        let saved = catch_unwind(AssertUnwindSafe(|| keeper.save(&mut *self.stepper, is_wanted)));
+        self.is_unsaved = saved.is_ok_and(|is_done| !is_done);
     }
 
     fn open(&mut self, mail: &mut Vec<Mail>, events: &mut Vec<Event>) {

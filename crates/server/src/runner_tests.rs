@@ -37,7 +37,7 @@ fn script() -> (Runner, Receiver<Vec<Event>>, SyncSender<Step>) {
     let (mouth, steps) = sync_channel(64);
     let info = Info { n_ctx: 64, n_vocab: 260, n_slots: 1, fingerprint: String::new() };
     let stepper = Script { info, heard, steps, rows: 0 };
-    (start("script", Box::new(stepper), 8).unwrap(), ears, mouth)
+    (start("script", Box::new(stepper), None, 8).unwrap(), ears, mouth)
 }
 
 fn token(id: RequestId, token: TokenId) -> Effect {
@@ -186,7 +186,7 @@ fn a_storm_of_dropped_tickets_is_cancelled_to_the_last() {
     }
     let live = Arc::new(AtomicUsize::new(0));
     let info = Info { n_ctx: 64, n_vocab: 260, n_slots: 4, fingerprint: String::new() };
-    let runner = start("slots", Box::new(Slots(info, Vec::new(), Arc::clone(&live))), 1000).unwrap();
+    let runner = start("slots", Box::new(Slots(info, Vec::new(), Arc::clone(&live))), None, 1000).unwrap();
     let held: Vec<_> = (0..1000).map(|i| submit(&runner, &[i])).collect();
     let wait = |n: usize| {
         let end = Instant::now() + Duration::from_secs(20);

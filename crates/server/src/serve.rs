@@ -98,9 +98,8 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.stop();
-        for model in self.app.models() {
-            model.runner.mailbox.close();
-        }
+        self.app.models().iter().for_each(|m| m.runner.mailbox.close());
+        self.app.models().iter().for_each(|m| m.runner.join());
     }
 }
 

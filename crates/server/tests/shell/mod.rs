@@ -286,7 +286,15 @@ pub fn make_kit(spec: &VocabSpec) -> TextKit {
 pub fn served(name: &str, engine: Echo) -> Served {
     let defaults = Sampling::default();
     let aliases = vec![format!("{name}-alias")];
-    Served { name: name.into(), aliases, stepper: Box::new(engine), text: kit(), created: 1_700_000_000, defaults }
+    Served {
+        name: name.into(),
+        aliases,
+        stepper: Box::new(engine),
+        text: kit(),
+        created: 1_700_000_000,
+        defaults,
+        keeper: None,
+    }
 }
 
 /// A server with one model `echo`: 1024 positions, 4 slots.
