@@ -11,6 +11,7 @@ mod roofline;
 mod run;
 mod score;
 mod serve;
+mod servers;
 mod speed;
 
 use args::{Cli, Command};
