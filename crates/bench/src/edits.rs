@@ -155,6 +155,7 @@ pub(crate) struct Side {
     pub label: char,
     pub target: Target,
     failures_in_a_row: usize,
+    last_error: Option<BenchError>,
 }
 
 /// A request that failed.
@@ -220,13 +221,21 @@ pub fn run(args: &EditsArgs, progress: &mut dyn FnMut(&str)) -> Result<Report, B
             break;
         }
     }
+    for side in &mut sides {
+        let has_answered = seen.rows.iter().any(|r| r.server == side.label);
+        if let Some(error) = side.last_error.take().filter(|_| !has_answered) {
+            return Err(error);
+        }
+    }
     Ok(Report::new(args, cases.len(), &sides, seen))
 }
 
 fn sides(args: &EditsArgs) -> Result<Vec<Side>, BenchError> {
     let both = [('A', Some(&args.url)), ('B', args.against.as_ref())];
     let given = both.into_iter().filter_map(|(label, url)| Some((label, url?)));
-    given.map(|(label, url)| Ok(Side { label, target: Target::parse(url)?, failures_in_a_row: 0 })).collect()
+    given
+        .map(|(label, url)| Ok(Side { label, target: Target::parse(url)?, failures_in_a_row: 0, last_error: None }))
+        .collect()
 }
 
 /// Tokens that this server's answer may have; `None`: without A's replay there is nothing to compare B with.
@@ -317,11 +326,12 @@ impl Side {
         if matches!(error, BenchError::Replay { .. } | BenchError::Argument { .. }) || (is_end && is_first) {
             return Err(error);
         }
-        let (path, error) = (crate::error::printable(&case.path, 200), error.to_string());
+        let (path, words) = (crate::error::printable(&case.path, 200), error.to_string());
         if is_end {
-            seen.stopped = Some(format!("ended after case {}: {error}", at + 1));
+            seen.stopped = Some(format!("ended after case {}: {words}", at + 1));
         }
-        seen.failures.push(Failure { case: at, server: self.label, path, error });
+        seen.failures.push(Failure { case: at, server: self.label, path, error: words });
+        self.last_error = Some(error);
         Ok(())
     }
 }
