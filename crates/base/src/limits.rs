@@ -195,6 +195,18 @@ pub const CLIENT_ANSWER_S_MAX: u64 = 900;
 pub const CLIENT_REFUSAL_BYTES_MAX: usize = 64 * 1024;
 /// Repetitions of one measurement.
 pub const BENCH_REPS_MAX: usize = 1000;
+/// Cases of one measurement on edits.
+pub const BENCH_CASES_MAX: usize = 1000;
+/// Requests that a load generator of ours has open at once.
+pub const LOAD_OPEN_MAX: usize = 256;
+/// Requests of one rate or stream count under load.
+pub const LOAD_REQUESTS_MAX: usize = 10_000;
+/// Rates and stream counts of one measurement under load.
+pub const LOAD_POINTS_MAX: usize = 32;
+/// Seconds of one rate or stream count under load.
+pub const LOAD_S_MAX: u64 = 3600;
+/// Lines of a text that is compared with another line by line.
+pub const SIMILARITY_LINES_MAX: usize = 4096;
 /// Bytes of a file of evaluation problems.
 pub const EVAL_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Problems in one evaluation.

@@ -59,6 +59,15 @@ pub enum BenchError {
         /// What is wrong.
         why: String,
     },
+    /// Replay was asked for and the server wrote its own text.
+    #[error(
+        "{url} wrote its own answer and not the reference: it does not know `replay`, a field of vonk's own. \
+         Use a vonk server that has it, or `vonk bench edits`"
+    )]
+    Replay {
+        /// The server.
+        url: String,
+    },
     /// A setting makes no sense.
     #[error("{name}: {why}")]
     Argument {
@@ -86,6 +95,11 @@ pub enum BenchError {
 }
 
 impl BenchError {
+    /// Whether the caller's own input is at fault: an address, a setting, a data file.
+    pub fn is_bad_input(&self) -> bool {
+        matches!(self, Self::Url { .. } | Self::Argument { .. } | Self::Data { .. })
+    }
+
     /// Whether asking once more is pointless, for nobody listens.
     pub fn is_connect(&self) -> bool {
         matches!(self, Self::Connect { .. } | Self::Url { .. })

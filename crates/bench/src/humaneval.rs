@@ -5,14 +5,13 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use base::limits;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::data;
 use crate::error::BenchError;
 use crate::extract;
 use crate::http::{Deadline, Target, message_of, post};
@@ -72,29 +71,8 @@ pub fn default_path() -> PathBuf {
 /// # Errors
 /// No such file, a file or line beyond its limit, a line that is no problem (with its number), no problem at all.
 pub fn load(path: &Path, limit: Option<usize>) -> Result<Vec<Problem>, BenchError> {
-    let wrong = |line, why: String| BenchError::Data { path: path.display().to_string(), line, why };
     let hint = "Give the file with --data, or set VONK_DATA to the folder that holds humaneval/HumanEval.jsonl";
-    let file = File::open(path).map_err(|e| wrong(None, format!("{e}. {hint}")))?;
-    let mut bytes = Vec::new();
-    file.take(limits::EVAL_FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|e| wrong(None, e.to_string()))?;
-    if bytes.len() as u64 > limits::EVAL_FILE_BYTES_MAX {
-        return Err(wrong(None, format!("it is longer than {} bytes", limits::EVAL_FILE_BYTES_MAX)));
-    }
-    if bytes.starts_with(&[0x1f, 0x8b]) {
-        return Err(wrong(None, "it is gzipped; unpack it first".to_owned()));
-    }
-    let text = String::from_utf8(bytes).map_err(|e| wrong(None, format!("it is no UTF-8: {e}")))?;
-    let wanted = limit.unwrap_or(usize::MAX).min(limits::EVAL_PROBLEMS_MAX);
-    let mut problems = Vec::new();
-    for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).take(wanted) {
-        let problem: Problem = serde_json::from_str(line).map_err(|e| wrong(Some(at + 1), e.to_string()))?;
-        problem.check().map_err(|why| wrong(Some(at + 1), why.to_owned()))?;
-        problems.push(problem);
-    }
-    match problems.is_empty() {
-        true => Err(wrong(None, "it holds no problems, or --limit is 0".to_owned())),
-        false => Ok(problems),
-    }
+    data::jsonl(path, hint, limit.unwrap_or(usize::MAX), Problem::check)
 }
 
 /// One problem, judged.

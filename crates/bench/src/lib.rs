@@ -1,20 +1,28 @@
 //! Load and quality: what a user waits for, measured. `local` times the engine in this process, `remote` two servers
-//! side by side over HTTP, `humaneval` asks for programs and runs them. A client of protocol (and of engine).
+//! side by side over HTTP, `edits` on rewrites of real files, `load` under many requests at once; `humaneval` asks for
+//! programs and runs them. A client of protocol (and of engine).
 #![forbid(unsafe_code)]
 
 pub mod ceiling;
+mod data;
+pub mod edits;
+mod edits_report;
 mod error;
 mod extract;
 mod http;
 pub mod humaneval;
 pub mod kernels;
+pub mod load;
 pub mod local;
 mod prompts;
 mod python;
+mod python_random;
 pub mod remote;
 pub mod roofline;
+mod similarity;
 pub mod stats;
 mod stream;
+mod table;
 
 pub use error::BenchError;
 pub use python::{Confinement, ProgramLimits, Verdict};

@@ -12,6 +12,7 @@ use crate::http::Target;
 use crate::prompts;
 use crate::stats::{Summary, median};
 use crate::stream::{Ask, measure};
+use crate::table::{self, short};
 
 pub use crate::stream::Sample;
 
@@ -209,7 +210,7 @@ pub fn compare(args: &RemoteArgs, progress: &mut dyn FnMut(&str)) -> Result<Repo
     report(args, seed, is_same_server, sides)
 }
 
-fn clock_seed() -> u64 {
+pub(crate) fn clock_seed() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64)
 }
 
@@ -378,30 +379,13 @@ impl Report {
     }
 }
 
-fn short(value: f64) -> String {
-    match value.abs() {
-        v if v >= 100.0 || v.fract() == 0.0 => format!("{value:.0}"),
-        v if v >= 10.0 => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
-    }
-}
-
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for s in &self.servers {
             writeln!(f, "{}  {}  model {}  {} of {} requests", s.label, s.url, s.model, s.samples.len(), self.reps)?;
         }
         let rows = self.rows();
-        let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|cell| cell.chars().count()).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..columns).map(width).collect();
-        for row in &rows {
-            let cells = row.iter().zip(&widths).enumerate().map(|(c, (cell, &width))| match c {
-                0 => format!("{cell:<width$}"),
-                _ => format!("{cell:>width$}"),
-            });
-            writeln!(f, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
-        }
+        table::write(f, &rows)?;
         if self.ratio_a_over_b.is_some() {
             writeln!(f, "A/B: ttft and itl below 1 and speeds above 1 mean that A is faster.")?;
         }

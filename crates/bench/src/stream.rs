@@ -64,6 +64,11 @@ impl Ask<'_> {
         }
         body
     }
+
+    /// Asks and reads the streamed answer.
+    pub fn timed(&self, target: &Target) -> Result<Timed, BenchError> {
+        timed(target, self.endpoint.path(), &self.body(), self.key, self.timeout_s)
+    }
 }
 
 /// Asks once and measures the answer.
@@ -71,9 +76,39 @@ impl Ask<'_> {
 /// # Errors
 /// Everything that can go wrong on the way, a refusal, an error within the stream, a stream cut short, no text at all.
 pub(crate) fn measure(target: &Target, rep: usize, ask: &Ask<'_>) -> Result<Sample, BenchError> {
-    let body = ask.body().to_string();
-    let deadline = Deadline::after_s(ask.timeout_s);
-    let answer = post(target, ask.endpoint.path(), body.as_bytes(), ask.key, deadline)?;
+    let timed = ask.timed(target)?;
+    let sent_at = timed.sent_at;
+    timed.seen.sample(rep, sent_at).ok_or_else(|| BenchError::Protocol {
+        url: target.shown.clone(),
+        why: "it streamed an answer without any text".to_owned(),
+    })
+}
+
+/// A streamed answer and when it came.
+pub(crate) struct Timed {
+    /// Before the connection was made.
+    pub asked_at: Instant,
+    /// When the connection stood.
+    pub sent_at: Instant,
+    /// After the stream's end.
+    pub ended_at: Instant,
+    /// Its text and counts.
+    pub seen: Seen,
+}
+
+/// Sends `body` and reads the streamed answer, which may be empty.
+///
+/// # Errors
+/// Everything that can go wrong on the way, a refusal, an error within the stream, a stream cut short.
+pub(crate) fn timed(
+    target: &Target,
+    path: &str,
+    body: &Value,
+    key: Option<&str>,
+    timeout_s: u64,
+) -> Result<Timed, BenchError> {
+    let asked_at = Instant::now();
+    let answer = post(target, path, body.to_string().as_bytes(), key, Deadline::after_s(timeout_s))?;
     if answer.status != 200 {
         return Err(answer.refusal());
     }
@@ -84,20 +119,23 @@ pub(crate) fn measure(target: &Target, rep: usize, ask: &Ask<'_>) -> Result<Samp
     let sent_at = answer.sent_at;
     let mut seen = Seen::default();
     read_stream(target, answer, &mut seen)?;
-    seen.sample(rep, sent_at).ok_or_else(|| BenchError::Protocol {
-        url: target.shown.clone(),
-        why: "it streamed an answer without any text".to_owned(),
-    })
+    Ok(Timed { asked_at, sent_at, ended_at: Instant::now(), seen })
 }
 
 /// What a stream has told so far.
 #[derive(Debug, Default)]
-struct Seen {
-    texts_at: Vec<Instant>,
-    tokens: Option<u64>,
-    prompt_tokens: Option<u64>,
-    cached_tokens: Option<u64>,
-    finish_reason: Option<String>,
+pub(crate) struct Seen {
+    /// When each event with text was read.
+    pub texts_at: Vec<Instant>,
+    /// The text; bounded as the stream is.
+    pub text: String,
+    pub tokens: Option<u64>,
+    pub prompt_tokens: Option<u64>,
+    pub cached_tokens: Option<u64>,
+    pub accepted_prediction_tokens: Option<u64>,
+    pub rejected_prediction_tokens: Option<u64>,
+    pub timings: Option<Value>,
+    pub finish_reason: Option<String>,
     is_done: bool,
 }
 
@@ -139,8 +177,10 @@ impl Seen {
         }
         let choice = chunk.pointer("/choices/0").unwrap_or(&Value::Null);
         let texts = ["/delta/content", "/delta/reasoning_content", "/delta/reasoning", "/text"];
-        if texts.iter().any(|at| choice.pointer(at).and_then(Value::as_str).is_some_and(|t| !t.is_empty())) {
+        let text = texts.iter().find_map(|at| choice.pointer(at).and_then(Value::as_str).filter(|t| !t.is_empty()));
+        if let Some(text) = text {
             self.texts_at.push(now);
+            self.text.push_str(text);
         }
         if let Some(reason) = choice.get("finish_reason").and_then(Value::as_str) {
             self.finish_reason = Some(crate::error::printable(reason, 40));
@@ -149,7 +189,18 @@ impl Seen {
         self.tokens = count("/usage/completion_tokens").or(self.tokens);
         self.prompt_tokens = count("/usage/prompt_tokens").or(self.prompt_tokens);
         self.cached_tokens = count("/usage/prompt_tokens_details/cached_tokens").or(self.cached_tokens);
+        let of_prediction = |what: &str| count(&format!("/usage/completion_tokens_details/{what}_prediction_tokens"));
+        self.accepted_prediction_tokens = of_prediction("accepted").or(self.accepted_prediction_tokens);
+        self.rejected_prediction_tokens = of_prediction("rejected").or(self.rejected_prediction_tokens);
+        if let Some(timings) = chunk.get("timings").filter(|t| t.is_object()) {
+            self.timings = Some(timings.clone());
+        }
         Ok(())
+    }
+
+    /// Tokens of the answer: the server's count, else events with text.
+    pub fn tokens_or_events(&self) -> u64 {
+        self.tokens.filter(|&t| t > 0).unwrap_or(self.texts_at.len() as u64)
     }
 
     fn sample(self, rep: usize, sent_at: Instant) -> Option<Sample> {

@@ -307,7 +307,7 @@ pub struct Perplexity {
 /// `vonk bench`.
 #[derive(Args)]
 pub struct Bench {
-    /// `rows`, `kernels` or `ceiling` instead of prefill and decode
+    /// Something else than prefill and decode
     #[command(subcommand)]
     pub what: Option<BenchWhat>,
     /// Model to measure
@@ -356,6 +356,123 @@ pub enum BenchWhat {
     Ceiling(BenchCeiling),
     /// Kernels and whole passes of a model below the machine's roofs, drawn as SVG
     Roofline(BenchRoofline),
+    /// Servers: rewrite whole files as real commits did, by chat; speed as the person who waits sees it
+    #[command(after_help = EDITS_HELP)]
+    Edits(BenchEdits),
+    /// Servers: the same, but --url is told to write the reference answers, as if a perfect model had
+    #[command(after_help = EDITS_HELP)]
+    Replay(BenchEdits),
+    /// Servers: many requests at once, by arrivals per second or by number of streams
+    Load(BenchLoad),
+}
+
+const EDITS_HELP: &str = "\
+The data file is JSONL; a row has `path`, `subject`, `before` and `after`. Files of 1200 to 4000 characters count; --seed shuffles
+them as Python's random.Random(seed).shuffle does, the first --n are used. Each is asked for at temperature 0, streamed.
+With --against the two servers take turns (A B, then B A). Times run from before the connection to the end of the stream.
+`similarity` is difflib's ratio of the answer's lines and those of the file after the commit.
+Exit status: 0 all answered, 1 some failed (the report is printed all the same), 2 wrong input.
+
+  vonk bench edits --url http://127.0.0.1:8080 --data edit.jsonl --against http://127.0.0.1:8081 --json";
+
+/// Whether the server may draft.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SpeculationKind {
+    /// As it sees fit
+    Auto,
+    /// Nothing
+    Off,
+}
+
+/// `vonk bench edits` and `vonk bench replay`.
+#[derive(Args)]
+pub struct BenchEdits {
+    /// The OpenAI-compatible server, A
+    #[arg(long)]
+    pub url: String,
+    /// JSONL file of commits
+    #[arg(long)]
+    pub data: PathBuf,
+    /// Alternate with this second server, B
+    #[arg(long)]
+    pub against: Option<String>,
+    /// Cases
+    #[arg(long, default_value_t = 8)]
+    pub n: usize,
+    /// Chooses the cases
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Characters of a file before its change, at least
+    #[arg(long, default_value_t = 1200)]
+    pub min_chars: usize,
+    /// Characters of a file before its change, at most
+    #[arg(long, default_value_t = 4000)]
+    pub max_chars: usize,
+    /// Most tokens of an answer
+    #[arg(long, default_value_t = 1600)]
+    pub max_tokens: u32,
+    /// Send the file before the change as OpenAI's `prediction`, to both
+    #[arg(long)]
+    pub prediction: bool,
+    /// Send `speculation` to A, a field of vonk's own
+    #[arg(long, value_enum)]
+    pub speculation: Option<SpeculationKind>,
+    /// Before each measured request ask for one token, so that the file is in the prefix cache: the editor has it open
+    #[arg(long)]
+    pub warm: bool,
+    /// Model to ask for
+    #[arg(long, default_value = "default")]
+    pub model: String,
+    /// Seconds for one answer
+    #[arg(long, default_value_t = base::limits::CLIENT_ANSWER_S_MAX)]
+    pub timeout: u64,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `vonk bench load`.
+#[derive(Args)]
+pub struct BenchLoad {
+    /// The OpenAI-compatible server, A
+    #[arg(long)]
+    pub url: String,
+    /// Take turns with this second server, B
+    #[arg(long)]
+    pub against: Option<String>,
+    /// Open loop: arrivals per second, one measurement each
+    #[arg(long, value_delimiter = ',')]
+    pub rates: Vec<f64>,
+    /// Closed loop: streams that ask again when they have their answer, one measurement each
+    #[arg(long, value_delimiter = ',')]
+    pub streams: Vec<usize>,
+    /// Seconds of each measurement
+    #[arg(long, default_value_t = 20)]
+    pub seconds: u64,
+    /// Most tokens of an answer
+    #[arg(long, default_value_t = 64)]
+    pub max_tokens: u32,
+    /// Tokens of a prompt, about: one of these for each request
+    #[arg(long, value_delimiter = ',', default_values_t = [32usize, 64, 128, 256])]
+    pub prompt_tokens: Vec<usize>,
+    /// Goodput: milliseconds to the first text, at most
+    #[arg(long, default_value_t = 200.0)]
+    pub slo_ttft_ms: f64,
+    /// Goodput: mean milliseconds per token after it, at most
+    #[arg(long, default_value_t = 40.0)]
+    pub slo_itl_ms: f64,
+    /// Same arrivals and prompts for the same seed [default: from the clock, so that no cache knows them]
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Model to ask for
+    #[arg(long, default_value = "default")]
+    pub model: String,
+    /// Seconds for one answer
+    #[arg(long, default_value_t = 120)]
+    pub timeout: u64,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `vonk bench roofline`.

@@ -39,6 +39,12 @@ impl From<ops::OpsError> for Fault {
     }
 }
 
+impl From<bench::BenchError> for Fault {
+    fn from(e: bench::BenchError) -> Self {
+        if e.is_bad_input() { Self::input(e) } else { Self::failed(e) }
+    }
+}
+
 impl From<std::io::Error> for Fault {
     fn from(e: std::io::Error) -> Self {
         Self::failed(e)

@@ -12,6 +12,7 @@ mod roofline;
 mod run;
 mod score;
 mod serve;
+mod servers;
 mod speed;
 
 use args::{Cli, Command};

@@ -1,8 +1,9 @@
-//! `vonk bench`: this machine's ceilings, a model's speed beside them, and servers side by side.
+//! `vonk bench`: this machine's ceilings, a model's speed beside them; measurements of servers are in `servers`.
 
 use crate::args::{self, BenchWhat};
 use crate::fault::{Fault, print_json};
 use crate::open::{Opened, WithBackend, open, threads, with_backend};
+use crate::servers;
 use ::bench::ceiling::{Bound, Ceilings, Demand};
 use ::bench::kernels::{self, Kernel};
 use ::bench::local::{Local, Part, Plan, measure, measure_rows};
@@ -44,10 +45,13 @@ pub fn bench(args: args::Bench) -> Result<(), Fault> {
         Some(BenchWhat::Kernels(k)) => return bench_kernels(&k),
         Some(BenchWhat::Ceiling(c)) => return bench_ceiling(&c),
         Some(BenchWhat::Roofline(r)) => return crate::roofline::roofline(&r),
+        Some(BenchWhat::Edits(e)) => return servers::edits(e, false),
+        Some(BenchWhat::Replay(e)) => return servers::edits(e, true),
+        Some(BenchWhat::Load(l)) => return servers::load(l),
         None => {}
     }
     if let Some(url) = &args.url {
-        return remote(url, &args);
+        return servers::remote(url, &args);
     }
     let opened = open(args.model.as_deref())?;
     let (before, demand) = (ceilings(threads(&args.engine)), demand(&opened.loaded.desc));
@@ -278,22 +282,4 @@ fn print_table(opened: &Opened, reports: &[Local], threads: usize) {
             (ttft + itl) * 1e3
         );
     }
-}
-
-fn remote(url: &str, args: &args::Bench) -> Result<(), Fault> {
-    let remote = ::bench::remote::RemoteArgs {
-        url: url.to_string(),
-        against: args.against.clone(),
-        reps: args.reps,
-        max_tokens: args.max_tokens,
-        prompt_tokens: args.prompt_tokens,
-        model: args.model.clone().unwrap_or_else(|| "default".to_string()),
-        ..Default::default()
-    };
-    let report = ::bench::remote::compare(&remote, &mut |line| eprintln!("{line}")).map_err(Fault::failed)?;
-    if args.json {
-        return print_json(&report);
-    }
-    println!("{report}");
-    Ok(())
 }
