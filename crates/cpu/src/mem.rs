@@ -64,6 +64,9 @@ impl<T> std::ops::DerefMut for Aligned<T> {
 /// Lanes of one packed weight group; widths are padded to it.
 pub const LANES: usize = 16;
 
+/// Outputs of one item of a multiplication: two groups.
+pub const ITEM: usize = 2 * LANES;
+
 /// Activations `[rows, width]` in f32; each row is padded to a whole number of lanes, so that kernels store full registers.
 pub struct Act {
     data: Aligned<f32>,

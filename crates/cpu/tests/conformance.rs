@@ -25,6 +25,11 @@ fn projections_have_the_reference_bits() {
 }
 
 #[test]
+fn the_best_of_a_projection_is_the_argmax_of_what_it_would_have_stored() {
+    each(conformance::check_best);
+}
+
+#[test]
 fn attention_has_the_reference_bits() {
     each(conformance::check_attention);
 }

@@ -2,7 +2,8 @@
 //! Shapes: `d_attn = n_heads * d_head`, `d_kv = n_kv_heads * d_head`.
 
 use crate::load::Source;
-use crate::{Model, ModelError};
+use crate::{Model, ModelError, Picks};
+use base::TokenId;
 use formats::{HParams, TensorDesc};
 use ops::{Backend, Batch, Norm, OpsError, Proj};
 
@@ -49,12 +50,14 @@ pub struct Scratch<B: Backend> {
     picked: B::Act,
     /// `[picks, n_vocab]`.
     pub logits: B::Act,
+    /// Highest logit and its token for each row of `Picks::best`.
+    pub best: Vec<(f32, TokenId)>,
     pub(crate) angles: B::Act,
     pub(crate) host_angles: Vec<f32>,
 }
 
 impl<B: Backend> Scratch<B> {
-    /// Room for steps of `rows` rows of which `picks` get logits, in contexts of `n_ctx`; sizes the backend's own scratch too.
+    /// Room for steps of `rows` rows of which `picks` get logits and any number their best token, in contexts of `n_ctx`; sizes the backend's own scratch too.
     pub fn new(b: &mut B, model: &Model<B>, rows: usize, picks: usize, n_ctx: usize) -> Result<Self, OpsError> {
         let hp = &model.hp;
         let (d_attn, d_kv) = (hp.n_heads * hp.d_head, hp.n_kv_heads * hp.d_head);
@@ -69,8 +72,9 @@ impl<B: Backend> Scratch<B> {
             attended: b.new_act(rows, d_attn)?,
             gate: b.new_act(rows, hp.d_ff)?,
             up: b.new_act(rows, hp.d_ff)?,
-            picked: b.new_act(picks, hp.d_model)?,
+            picked: b.new_act(rows.max(picks), hp.d_model)?,
             logits: b.new_act(picks, hp.n_vocab)?,
+            best: Vec::with_capacity(rows),
             angles: b.new_act(rows, d_rot)?,
             host_angles: vec![0.0; rows * d_rot],
         })
@@ -130,13 +134,19 @@ pub fn feed_forward<B: Backend>(m: &Model<B>, b: &mut B, s: &mut Scratch<B>, n: 
     b.project_add(&s.gate, n, &layer.down.mat, layer.down.bias.as_ref(), &mut s.x);
 }
 
-/// `logits = head(norm x)` for the picked rows.
-pub fn head<B: Backend>(m: &Model<B>, b: &mut B, s: &mut Scratch<B>, pick: &[u32]) {
-    if pick.is_empty() {
-        return;
-    }
-    b.gather(&s.x, pick, &mut s.picked);
-    let norm = Norm { weight: &m.out_norm, eps: m.hp.rms_eps };
+/// `head(norm x)`: logits for the rows that want them all, the best token for those that want no more.
+pub fn head<B: Backend>(m: &Model<B>, b: &mut B, s: &mut Scratch<B>, picks: Picks<'_>) {
+    let norm = || Norm { weight: &m.out_norm, eps: m.hp.rms_eps };
     let mat = m.head.as_ref().unwrap_or(&m.embed);
-    b.project(&s.picked, pick.len(), Some(norm), &mut [Proj { mat, bias: None, out: &mut s.logits }]);
+    if !picks.full.is_empty() {
+        b.gather(&s.x, picks.full, &mut s.picked);
+        let proj = Proj { mat, bias: None, out: &mut s.logits };
+        b.project(&s.picked, picks.full.len(), Some(norm()), &mut [proj]);
+    }
+    s.best.clear();
+    s.best.resize(picks.best.len(), (0.0, 0));
+    if !picks.best.is_empty() {
+        b.gather(&s.x, picks.best, &mut s.picked);
+        b.project_best(&s.picked, picks.best.len(), Some(norm()), mat, &mut s.best);
+    }
 }

@@ -22,6 +22,15 @@ enum Family {
     Qwen2,
 }
 
+/// Which rows of a step get what from the output head.
+#[derive(Clone, Copy)]
+pub struct Picks<'a> {
+    /// Rows with all logits; at most the `picks` that the scratch was made for.
+    pub full: &'a [u32],
+    /// Rows whose best token is enough; any number.
+    pub best: &'a [u32],
+}
+
 /// A loaded model: weights in the backend's layout, and the sizes that everything else is made from.
 pub struct Model<B: Backend> {
     /// Sizes, checked.
@@ -80,12 +89,25 @@ impl<B: Backend> Model<B> {
     /// One step: the rows of `batch` go through all layers, their keys and values into `kv`; the rows in `pick` get logits,
     /// `scratch.logits[i] = [n_vocab]` for `pick[i]`.
     pub fn forward(&self, b: &mut B, kv: &mut B::Kv, scratch: &mut Scratch<B>, batch: Batch<'_>, pick: &[u32]) {
+        self.forward_picks(b, kv, scratch, batch, Picks { full: pick, best: &[] });
+    }
+
+    /// As `forward`, where some rows need only their best token: `scratch.best[i]` for `picks.best[i]`, equal in every bit to
+    /// `ops::math::best` of the logits that are not written.
+    pub fn forward_picks(
+        &self,
+        b: &mut B,
+        kv: &mut B::Kv,
+        scratch: &mut Scratch<B>,
+        batch: Batch<'_>,
+        picks: Picks<'_>,
+    ) {
         rope::angles(b, self, scratch, batch);
         match self.family {
             Family::Llama => llama::forward(self, b, kv, scratch, batch),
             Family::Qwen2 => qwen2::forward(self, b, kv, scratch, batch),
         }
-        block::head(self, b, scratch, pick);
+        block::head(self, b, scratch, picks);
     }
 }
 

@@ -4,7 +4,7 @@
 
 use cpu::{Cpu, Isa, Portable};
 use formats::ModelDesc;
-use model::{Model, Scratch};
+use model::{Model, Picks, Scratch};
 use ops::{Backend, Batch, Numeric, PAGE_LEN, Row};
 use std::path::{Path, PathBuf};
 
@@ -51,8 +51,18 @@ fn run<B: Backend>(mut b: B, desc: &ModelDesc, files: &[&[u8]], ids: &[u32], chu
         let rows: Vec<Row> = tokens.iter().enumerate().map(row).collect();
         let pick: Vec<u32> = (0..rows.len() as u32).collect();
         model.forward(&mut b, &mut kv, &mut scratch, Batch { rows: &rows, pages: &pages }, &pick);
+        let start = out.len();
         for i in 0..rows.len() {
             out.extend_from_slice(b.row(&scratch.logits, i, &mut host));
+        }
+        // The same step again, with logits for some rows and the best token for the others, in another order.
+        let (full, best): (Vec<u32>, Vec<u32>) = pick.iter().rev().partition(|i| *i % 3 == 0);
+        let picks = Picks { full: &full, best: &best };
+        model.forward_picks(&mut b, &mut kv, &mut scratch, Batch { rows: &rows, pages: &pages }, picks);
+        let logits = |i: u32| &out[start + i as usize * model.hp.n_vocab..][..model.hp.n_vocab];
+        assert_eq!(scratch.best, best.iter().map(|i| ops::math::best(logits(*i))).collect::<Vec<_>>());
+        for (i, row) in full.iter().enumerate() {
+            assert_eq!(b.row(&scratch.logits, i, &mut host), logits(*row));
         }
     }
     out

@@ -1,7 +1,7 @@
 //! Conformance: what every computing backend must answer, bit for bit, like the reference it is given.
 //! Inputs are seeded; failures name the operation, the type and the shape.
 
-use crate::{Backend, Batch, KvShape, MatSrc, Norm, PAGE_LEN, Proj, RopePairing, Row};
+use crate::{Backend, Batch, KvShape, MatSrc, Norm, PAGE_LEN, Proj, RopePairing, Row, math};
 use base::rng;
 use quant::{DType, half};
 
@@ -103,6 +103,55 @@ pub fn check_projections<A: Backend, R: Backend>(b: &mut A, reference: &mut R) -
         }
     }
     Ok(())
+}
+
+/// The fused best of a projection: its bits and its columns, over ties, outliers and rows that hold nothing to choose from.
+pub fn check_best<A: Backend, R: Backend>(b: &mut A, reference: &mut R) -> Result<(), String> {
+    for dtype in DType::ALL.into_iter().filter(|t| t.is_weight()) {
+        for (rows, cols) in [(1, 256), (37, 512), (400, 256)] {
+            for n in [1, 3, 8, 65] {
+                let what = format!("best of {} [{rows}, {cols}] x {n}", dtype.name());
+                let (want, got) = (best_of(reference, dtype, rows, cols, n)?, best_of(b, dtype, rows, cols, n)?);
+                // Activations that are not a number have no bits to compare; the rows before them have.
+                let same = |a: &(f32, u32), b: &(f32, u32)| a.0.to_bits() == b.0.to_bits() && a.1 == b.1;
+                if !want[..n - n / 3].iter().zip(&got).all(|(a, b)| same(a, b)) {
+                    return Err(format!("{what}: {got:?}, expected {want:?}"));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `project_best`, which must be the best of what `project` stores. The second half of the weight rows repeats the first, so
+/// that every best is a tie; the last third of the activations is not a number, the row before it zero.
+fn best_of<B: Backend>(b: &mut B, dtype: DType, rows: usize, cols: usize, n: usize) -> Result<Vec<(f32, u32)>, String> {
+    b.reserve(n, cols, 1, 16, PAGE_LEN).map_err(fail)?;
+    let mut bytes = random_weights(dtype, rows, cols, 12);
+    let half = rows / 2 * (bytes.len() / rows);
+    bytes.copy_within(..half, half);
+    let mat = b.load_mat(MatSrc { name: "w", dtype, rows, cols, bytes: &bytes }).map_err(fail)?;
+    let ones = b.load_vector(&vec![1.0; cols]).map_err(fail)?;
+    let (mut x, mut y) = (b.new_act(n, cols).map_err(fail)?, b.new_act(n, rows).map_err(fail)?);
+    let (mut values, numbers) = (random_rows(n, cols, 4), n - n / 3);
+    values[numbers * cols..].fill(f32::NAN);
+    values[(numbers - 1) * cols..numbers * cols].fill(0.0);
+    b.put(&mut x, n, &values);
+    let norm = || Some(Norm { weight: &ones, eps: 1e-6 });
+    let mut best = vec![(0.0, 0); n];
+    b.project_best(&x, n, norm(), &mat, &mut best);
+    b.project(&x, n, norm(), &mut [Proj { mat: &mat, bias: None, out: &mut y }]);
+    let stored = rows_of(b, &y, n);
+    for (i, (got, row)) in best.iter().zip(stored.chunks_exact(rows)).enumerate() {
+        let want = math::best(row);
+        if got.0.to_bits() != want.0.to_bits() || got.1 != want.1 {
+            return Err(format!(
+                "best of {} [{rows}, {cols}], row {i} of {n}: {got:?}, expected {want:?}",
+                dtype.name()
+            ));
+        }
+    }
+    Ok(best)
 }
 
 struct Heads {

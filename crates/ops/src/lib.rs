@@ -189,6 +189,16 @@ pub trait Backend: Send {
     fn gather(&mut self, x: &Self::Act, pick: &[u32], out: &mut Self::Act);
     /// `out = norm(x) * mat^T + bias` for each projection.
     fn project(&mut self, x: &Self::Act, n: usize, norm: Option<Norm<'_, Self>>, projs: &mut [Proj<'_, Self>]);
+    /// For each row of `norm(x) * mat^T` the highest value and its column (`math::best`), without storing the product:
+    /// `best` is `[n]`. The values have `project`'s bits.
+    fn project_best(
+        &mut self,
+        x: &Self::Act,
+        n: usize,
+        norm: Option<Norm<'_, Self>>,
+        mat: &Self::Mat,
+        best: &mut [(f32, TokenId)],
+    );
     /// `into += x * mat^T + bias`, rounded as `into + (dot + bias)`.
     fn project_add(
         &mut self,

@@ -38,6 +38,11 @@ pub fn swiglu(g: f32, u: f32) -> f32 {
     g / (1.0 + exp(-g)) * u
 }
 
+/// The highest value and where it stands first. NaN never wins; `(-inf, 0)` where nothing is above minus infinity.
+pub fn best(xs: &[f32]) -> (f32, u32) {
+    xs.iter().zip(0..).fold((f32::NEG_INFINITY, 0), |best, (x, i)| if *x > best.0 { (*x, i) } else { best })
+}
+
 /// Sine and cosine of an angle in radians in f64, for |x| up to 2^26: reduction by pi/2 in three parts, Taylor polynomials
 /// to well below f32's rounding. Only additions and multiplications, so equal everywhere.
 pub fn sin_cos(x: f64) -> (f64, f64) {

@@ -6,6 +6,7 @@ mod kv;
 
 use crate::mem::Act;
 use crate::pool::{Out, Pool};
+use base::TokenId;
 use kv::Kv;
 use ops::{Backend, Batch, KvShape, MatSrc, Norm, Numeric, OpsError, PAGE_LEN, Proj, RopePairing, attention, math};
 use quant::{ACT_BLOCK, Block, DType};
@@ -221,6 +222,27 @@ impl Backend for Portable {
                 let y = unsafe { out.part(i * stride + r, 1) };
                 y[0] = bias.map_or(dot, |b| dot + b[r]);
             });
+        }
+    }
+    fn project_best(
+        &mut self,
+        x: &Act,
+        n: usize,
+        norm: Option<Norm<'_, Self>>,
+        mat: &Mat,
+        best: &mut [(f32, TokenId)],
+    ) {
+        let mut values = vec![0.0f32; n * mat.rows];
+        let quantise = self.quantises(mat);
+        self.prepare(x, n, norm, quantise);
+        let out = Out::new(&mut values);
+        self.multiply(n, mat, &|i, r, dot| {
+            // SAFETY: the item owns output `r` of every row; one element at a time.
+            let y = unsafe { out.part(i * mat.rows + r, 1) };
+            y[0] = dot;
+        });
+        for (best, row) in best.iter_mut().zip(values.chunks_exact(mat.rows)) {
+            *best = math::best(row);
         }
     }
     fn project_add(&mut self, x: &Act, n: usize, mat: &Mat, bias: Option<&Vec<f32>>, into: &mut Act) {

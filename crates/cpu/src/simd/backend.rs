@@ -6,9 +6,10 @@ use super::attend::{partial_len, scratch_len};
 use super::gemm::{Into, scratch_bytes};
 use super::{ActQ, Attend, Gemm, Kernels, Kv, Need, RowQ};
 use crate::dispatch::{self, Isa};
-use crate::mem::{Act, Aligned, LANES};
+use crate::mem::{Act, Aligned, ITEM, LANES};
 use crate::packed::Packed;
 use crate::pool::{Out, Pool};
+use base::TokenId;
 use ops::attention::CHUNK;
 use ops::{Backend, Batch, KvShape, MatSrc, Norm, Numeric, OpsError, PAGE_LEN, Proj, RopePairing};
 
@@ -32,7 +33,42 @@ pub struct Cpu {
     attend_stride: usize,
     partials: Aligned<f32>,
     tiles: Vec<Tile>,
+    best: BestScratch,
     n_ctx: usize,
+}
+
+/// Where threads keep the best of each row while a product is not stored.
+struct BestScratch {
+    /// Rows there is room for.
+    rows: usize,
+    /// One item's outputs, `[threads][rows][ITEM]`.
+    outs: Aligned<f32>,
+    /// Highest value of each lane, `[threads][rows][16]`.
+    values: Aligned<f32>,
+    /// Where it was: the first column of its group.
+    ids: Aligned<u32>,
+}
+
+impl BestScratch {
+    fn new(threads: usize, rows: usize) -> Result<Self, OpsError> {
+        let (outs, lanes, what) = (threads * rows * ITEM, threads * rows * LANES, "scratch");
+        let (outs, values) = (Aligned::zeroed(outs, what)?, Aligned::zeroed(lanes, what)?);
+        Ok(Self { rows, outs, values, ids: Aligned::zeroed(lanes, what)? })
+    }
+
+    /// The best of row `i` over all threads and lanes: whoever computed it, the highest value, the lower column on a tie.
+    fn merged(&self, threads: usize, i: usize) -> (f32, u32) {
+        let mut best = (f32::NEG_INFINITY, 0);
+        for at in (0..threads).map(|t| (t * self.rows + i) * LANES) {
+            for lane in 0..LANES {
+                let (value, id) = (self.values[at + lane], self.ids[at + lane] + lane as u32);
+                if value > best.0 || (value == best.0 && value > f32::NEG_INFINITY && id < best.1) {
+                    best = (value, id);
+                }
+            }
+        }
+        best
+    }
 }
 
 /// f32 vector, padded with zeros to whole lanes.
@@ -63,6 +99,7 @@ impl Cpu {
             attend_stride: 0,
             partials: none()?,
             tiles: Vec::new(),
+            best: BestScratch::new(0, 0).ok()?,
             n_ctx: 0,
         })
     }
@@ -222,6 +259,7 @@ impl Backend for Cpu {
         let partials = items * n_ctx.div_ceil(CHUNK) * vectors * partial_len(d_head);
         self.partials = Aligned::zeroed(partials, "scratch")?;
         self.tiles = Vec::with_capacity(rows);
+        self.best = BestScratch::new(threads, rows)?;
         self.n_ctx = n_ctx;
         Ok(())
     }
@@ -250,6 +288,52 @@ impl Backend for Cpu {
     fn project(&mut self, x: &Act, n: usize, norm: Option<Norm<'_, Self>>, projs: &mut [Proj<'_, Self>]) {
         self.prepare(x, n, norm, projs.iter().map(|p| p.mat));
         self.multiply(n, projs, Into::Set);
+    }
+    fn project_best(
+        &mut self,
+        x: &Act,
+        n: usize,
+        norm: Option<Norm<'_, Self>>,
+        mat: &Packed,
+        best: &mut [(f32, TokenId)],
+    ) {
+        self.prepare(x, n, norm, [mat].into_iter());
+        let Self { kernels, pool, normed, rows_q, gemm_scratch, gemm_stride, best: kept, .. } = self;
+        kept.values.fill(f32::NEG_INFINITY);
+        let (gemm_stride, rows, threads) = (*gemm_stride, kept.rows, pool.threads());
+        let scratch = Out::new(&mut gemm_scratch[..]);
+        let outs = Out::new(&mut kept.outs[..]);
+        let (values, ids) = (Out::new(&mut kept.values[..]), Out::new(&mut kept.ids[..]));
+        let items = mat.groups.div_ceil(2);
+        let grain = grain(items, threads, n);
+        let ahead = if grain == 1 { threads } else { 1 };
+        pool.run(items, grain, &|item, thread| {
+            let first = item * ITEM;
+            let job = Gemm {
+                mat,
+                group: 2 * item,
+                groups: (mat.groups - 2 * item).min(2),
+                next: 2 * (item + ahead),
+                rows_q,
+                x: normed.all().as_ptr(),
+                x_stride: normed.stride,
+                n,
+                bias: None,
+                out: outs.at(thread * rows * ITEM),
+                out_stride: ITEM,
+                into: Into::Set,
+            };
+            let lanes = (thread * rows * LANES, n * LANES);
+            // SAFETY: each thread has scratch, outputs and bests of its own, with room for `n` rows (`part` checks); the rest
+            // as in `multiply`.
+            unsafe {
+                (kernels.gemm)(&job, scratch.part(thread * gemm_stride, gemm_stride));
+                let outs = outs.part(thread * rows * ITEM, n * ITEM);
+                let (values, ids) = (values.part(lanes.0, lanes.1), ids.part(lanes.0, lanes.1));
+                (kernels.fold_best)(outs, first as u32, (mat.rows - first).min(ITEM), values, ids);
+            }
+        });
+        best.iter_mut().enumerate().take(n).for_each(|(i, best)| *best = kept.merged(threads, i));
     }
     fn project_add(&mut self, x: &Act, n: usize, mat: &Packed, bias: Option<&Vector>, into: &mut Act) {
         self.prepare(x, n, None, [mat].into_iter());

@@ -2,7 +2,7 @@
 //! operation by operation.
 
 use super::{Lanes, Need, RowQ};
-use crate::mem::LANES;
+use crate::mem::{ITEM, LANES};
 use ops::math::{EXP_MAX, EXP_MIN, EXP_POLY, LN2_HI, LN2_LO, LOG2_E};
 use quant::ACT_BLOCK;
 
@@ -142,6 +142,29 @@ unsafe fn sums<L: Lanes>(out: &RowQ, at: usize, len: usize, need: Need) {
             if k + 32 < at + len {
                 out.put_sums(k / 32 + 1, sum(8), sum(12), need);
             }
+        }
+    }
+}
+
+/// Folds one item's outputs into the running best of each row: `outs` is `[n][ITEM]`, of which the first `used` columns are
+/// there, starting with column `first` of the matrix; `best` and `ids` are `[n][16]`, a running best for each lane.
+/// Columns come in rising order, so a tie keeps the lower one.
+///
+/// # Safety
+/// As `Lanes`.
+#[inline(always)]
+pub unsafe fn fold_best<L: Lanes>(outs: &mut [f32], first: u32, used: usize, best: &mut [f32], ids: &mut [u32]) {
+    let rows = best.chunks_exact_mut(LANES).zip(ids.chunks_exact_mut(LANES));
+    for (out, (best, ids)) in outs.chunks_exact_mut(ITEM).zip(rows) {
+        out[used..].fill(f32::NEG_INFINITY);
+        // SAFETY: all chunks hold sixteen elements.
+        unsafe {
+            let (mut top, mut at) = (L::load(best.as_ptr()), L::load_bytes(ids.as_ptr().cast()));
+            for (i, c) in out.chunks_exact(LANES).enumerate() {
+                (top, at) = L::better(top, at, L::load(c.as_ptr()), L::splat_i(first as i32 + (i * LANES) as i32));
+            }
+            L::store(best.as_mut_ptr(), top);
+            L::store_bytes(ids.as_mut_ptr().cast(), at);
         }
     }
 }

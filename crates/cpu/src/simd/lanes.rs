@@ -45,6 +45,8 @@ pub unsafe trait Lanes: Copy + 'static {
     unsafe fn scale_by_power(a: Self::F, n: Self::F) -> Self::F;
     /// `y` where `x >= limit`, else zero.
     unsafe fn zero_below(x: Self::F, limit: Self::F, y: Self::F) -> Self::F;
+    /// Per lane, `(x, id)` where `x > best`, else `(best, ids)`.
+    unsafe fn better(best: Self::F, ids: Self::I, x: Self::F, id: Self::I) -> (Self::F, Self::I);
     /// The canonical sum (`ops::math::tree16`).
     unsafe fn tree(a: Self::F) -> f32;
     unsafe fn max_of(a: Self::F) -> f32;

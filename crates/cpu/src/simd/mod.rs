@@ -39,6 +39,8 @@ pub struct Kernels {
     pub merge: unsafe fn(&mut [f32], usize, f32, f32, &[f32]),
     /// Stores one position: `(where, keys, values)`.
     pub kv_put: unsafe fn(&mut kv::Slot<'_>, &[f32], &[f32]),
+    /// `(outs, first column, columns in use, best, ids)`: folds an item's outputs into each row's running best.
+    pub fold_best: unsafe fn(&mut [f32], u32, usize, &mut [f32], &mut [u32]),
     /// Reads memory, for the ceiling.
     pub read: unsafe fn(&[u8]) -> u8,
     /// Integer dot products in registers, for the ceiling.
@@ -94,6 +96,11 @@ macro_rules! table {
                 unsafe { simd::generic::kv_put::<$lanes>(slot, k, v) }
             }
             #[target_feature(enable = $features)]
+            pub unsafe fn fold_best(outs: &mut [f32], first: u32, used: usize, best: &mut [f32], ids: &mut [u32]) {
+                // SAFETY: as above.
+                unsafe { simd::generic::fold_best::<$lanes>(outs, first, used, best, ids) }
+            }
+            #[target_feature(enable = $features)]
             pub unsafe fn read(bytes: &[u8]) -> u8 {
                 // SAFETY: as above.
                 unsafe { simd::generic::read::<$lanes>(bytes) }
@@ -122,6 +129,7 @@ macro_rules! table {
             attend: entry::attend,
             merge: entry::merge,
             kv_put: entry::kv_put,
+            fold_best: entry::fold_best,
             read: entry::read,
             spin_int8: entry::spin_int8,
             spin_f32: entry::spin_f32,
@@ -133,7 +141,7 @@ pub(crate) use table;
 /// What `table!` compiles.
 pub(crate) mod generic {
     pub use super::attend::{attend, merge};
-    pub use super::elem::{quantise, read, rms_norm, rope, spin_f32, spin_int8, swiglu};
+    pub use super::elem::{fold_best, quantise, read, rms_norm, rope, spin_f32, spin_int8, swiglu};
     pub use super::gemm::gemm;
     pub use super::kv::{Slot, kv_put};
 }

@@ -34,6 +34,11 @@ unsafe fn wide(acc: __m256i, u: __m256i, s: __m256i) -> __m256i {
 }
 
 #[inline(always)]
+unsafe fn gt(a: __m256, b: __m256) -> __m256 {
+    _mm256_cmp_ps::<_CMP_GT_OQ>(a, b)
+}
+
+#[inline(always)]
 unsafe fn power(a: __m256, n: __m256) -> __m256 {
     let e = _mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)));
     _mm256_mul_ps(a, _mm256_castsi256_ps(e))
@@ -137,6 +142,13 @@ unsafe impl Lanes for Avx2 {
     unsafe fn zero_below(x: F, limit: F, y: F) -> F {
         let half = |i: usize| _mm256_and_ps(_mm256_cmp_ps::<_CMP_NLT_UQ>(x[i], limit[i]), y[i]);
         [half(0), half(1)]
+    }
+    #[inline(always)]
+    unsafe fn better(best: F, ids: I, x: F, id: I) -> (F, I) {
+        let m = both!(gt, x, best);
+        let pick = |a: __m256, b: __m256, m: __m256| _mm256_blendv_ps(a, b, m);
+        let int = |i: usize| _mm256_castps_si256(pick(_mm256_castsi256_ps(ids[i]), _mm256_castsi256_ps(id[i]), m[i]));
+        ([pick(best[0], x[0], m[0]), pick(best[1], x[1], m[1])], [int(0), int(1)])
     }
     #[inline(always)]
     unsafe fn tree(a: F) -> f32 {

@@ -98,6 +98,11 @@ unsafe impl Lanes for Avx512 {
         _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, limit), y)
     }
     #[inline(always)]
+    unsafe fn better(best: __m512, ids: __m512i, x: __m512, id: __m512i) -> (__m512, __m512i) {
+        let m = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, best);
+        (_mm512_mask_mov_ps(best, m, x), _mm512_mask_mov_epi32(ids, m, id))
+    }
+    #[inline(always)]
     unsafe fn tree(a: __m512) -> f32 {
         let h = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
         super::tree8(h)
