@@ -38,7 +38,8 @@ impl Disk {
     /// Writes a new snapshot. `None` if it was given up.
     fn write(&self, engine: &mut dyn Stepper, is_wanted: &dyn Fn() -> bool) -> Result<Option<usize>, StoreError> {
         let mut writer = self.file.begin()?;
-        // Number in the walk to number in the file: pages of other salts, and what hangs below pages left out, are not saved.
+        // Number in the walk to number in the file: pages of other salts, and what hangs below pages left out, are not saved,
+        // nor pages in part: behind their valid positions may be what somebody else wrote.
         let mut numbers: Vec<Option<u32>> = Vec::new();
         let (mut failure, mut is_given_up) = (None, false);
         engine.save_pages(&mut |page| {
@@ -49,7 +50,7 @@ impl Disk {
             let parent = page.parent.map(|p| numbers.get(p as usize).copied().flatten());
             let number = match parent {
                 Some(None) => Ok(None),
-                _ if page.salt != SHARED => Ok(None),
+                _ if page.salt != SHARED || page.tokens.len() < ops::PAGE_LEN => Ok(None),
                 known => {
                     let parent = known.flatten();
                     writer.push(&KvRecord { parent, salt: page.salt, tokens: page.tokens, bytes: page.bytes })

@@ -10,6 +10,18 @@ const ZEROS_32: [i32; 3] = [8, 16, 128];
 /// Zero points of 16-column groups.
 const ZEROS_16: [i32; 2] = [4, 32];
 
+/// Where a zero point's run starts, in groups of 32: those of 16-column groups are twice as long.
+const fn run_of(zero: u8) -> usize {
+    let mut i = 0;
+    while i < ZEROS_32.len() {
+        if ZEROS_32[i] == zero as i32 {
+            return i;
+        }
+        i += 1;
+    }
+    if ZEROS_16[1] == zero as i32 { ZEROS_32.len() + 2 } else { ZEROS_32.len() }
+}
+
 /// Room for quantised rows of up to `width` columns.
 pub struct ActQ {
     q: Aligned<i8>,
@@ -41,15 +53,14 @@ unsafe impl Send for RowQ {}
 
 impl RowQ {
     /// Sums for groups of 16 or 32 columns.
+    #[inline(always)]
     pub fn sums_of(&self, group_len: usize) -> *mut f32 {
         self.sums.wrapping_add(if group_len == 32 { 0 } else { self.g32 })
     }
     /// Negated sums for a zero point (any pointer for zero point 0).
-    pub fn negs_of(&self, zero: u8) -> *mut i32 {
-        let zero = i32::from(zero);
-        let at32 = ZEROS_32.iter().position(|z| *z == zero).map(|i| i * self.g32);
-        let at16 = ZEROS_16.iter().position(|z| *z == zero).map(|i| (ZEROS_32.len() + 2 * i) * self.g32);
-        self.negs.wrapping_add(at32.or(at16).unwrap_or(0))
+    #[inline(always)]
+    pub fn negs_of<const ZERO: u8>(&self) -> *mut i32 {
+        self.negs.wrapping_add(const { run_of(ZERO) } * self.g32)
     }
     /// Stores the sums of 16 columns number `2 * g` and `2 * g + 1`, and of the 32 they make, as far as they are needed.
     ///

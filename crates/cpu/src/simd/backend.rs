@@ -250,7 +250,7 @@ impl Backend for Cpu {
         self.normed = Act::new(rows, width)?;
         self.quantised = ActQ::new(rows, width)?;
         self.rows_q = Vec::with_capacity(rows);
-        self.gemm_stride = scratch_bytes(width).next_multiple_of(64);
+        self.gemm_stride = scratch_bytes(rows).next_multiple_of(64);
         self.gemm_scratch = Aligned::zeroed(threads * self.gemm_stride, "scratch")?;
         let vectors = self.kernels.attend_vectors;
         self.attend_stride = scratch_len(d_head, vectors);

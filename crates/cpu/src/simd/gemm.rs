@@ -1,13 +1,13 @@
 //! Weight matrix times activations, one or two groups of 16 output rows at a time.
-//! One or two rows of activations read the packed codes directly; more rows first decode the groups into a panel of bytes,
-//! once, and run register tiles over it.
+//! A few rows of activations read the packed codes directly. With more, the first of them leave the decoded codes behind as a
+//! panel of bytes, and register tiles of the others run over that.
 
 use super::tile::{
-    B4, B5, B6, B8, Bf16, CodesOf, F16, F32, Flat, FloatsOf, Half, HalfBias, K16, K16Bias, K32, Panel, ScalesOf, tile,
-    tile_float,
+    B4, B5, B6, B8, Beside, Bf16, CodesOf, F16, F32, Flat, FloatsOf, Half, HalfBias, K16, K16Bias, K32, Panel,
+    ScalesOf, tile, tile_float,
 };
 use super::{Lanes, RowQ};
-use crate::mem::LANES;
+use crate::mem::{ITEM, LANES};
 use crate::packed::Packed;
 use quant::DType;
 
@@ -48,29 +48,39 @@ pub struct Gemm<'a> {
     pub into: Into,
 }
 
-/// Scratch bytes that `gemm` wants for matrices of `cols` columns: two groups as a panel, and their scales and biases in f32.
-pub fn scratch_bytes(cols: usize) -> usize {
-    2 * cols * LANES + 2 * cols / 16 * LANES * 4 * 2 + 256
+/// Columns of a panel: with its scales and the activations of a tile it stays in the first level of cache (48 KiB).
+const PANEL_COLS: usize = 768;
+/// Matrices up to this wide are one panel.
+const PANEL_COLS_MAX: usize = 1024;
+
+/// Bytes of two groups' panel, ...
+const PANEL_BYTES: usize = 2 * PANEL_COLS_MAX * LANES;
+/// ... and of their scales and biases in f32.
+const FLAT_BYTES: usize = 2 * PANEL_COLS_MAX / 16 * LANES * 8;
+
+/// Scratch bytes that `gemm` wants: a panel of two groups, and the sums of `rows` rows between two panels.
+pub fn scratch_bytes(rows: usize) -> usize {
+    PANEL_BYTES + FLAT_BYTES + rows * ITEM * 4 + 64
 }
 
 /// # Safety
 /// As `Lanes`; output rows are valid for whole lanes of all groups and not in use elsewhere; rows hold `mat.cols` columns;
-/// `scratch` is at least `scratch_bytes(mat.cols)` long.
+/// `scratch` is at least `scratch_bytes` of the rows long.
 #[inline(always)]
 pub unsafe fn gemm<L: Lanes>(job: &Gemm<'_>, scratch: &mut [u8]) {
     // SAFETY: forwarded.
     unsafe {
         match job.mat.dtype {
-            DType::Q4_0 => quantised::<L, B4, Half, Flat<32, false>, true>(job, 8, scratch),
-            DType::Q4_1 => quantised::<L, B4, HalfBias, Flat<32, true>, false>(job, 0, scratch),
-            DType::Q5_0 => quantised::<L, B5, Half, Flat<32, false>, true>(job, 16, scratch),
-            DType::Q5_1 => quantised::<L, B5, HalfBias, Flat<32, true>, false>(job, 0, scratch),
-            DType::Q8_0 => wide::<L>(job),
-            DType::Q2_K => quantised::<L, B4, K16Bias, Flat<16, true>, false>(job, 0, scratch),
-            DType::Q3_K => quantised::<L, B4, K16, Flat<16, false>, true>(job, 4, scratch),
-            DType::Q4_K => quantised::<L, B4, K32, Flat<32, true>, false>(job, 0, scratch),
-            DType::Q5_K => quantised::<L, B5, K32, Flat<32, true>, false>(job, 0, scratch),
-            DType::Q6_K => quantised::<L, B6, K16, Flat<16, false>, true>(job, 32, scratch),
+            DType::Q4_0 => quantised::<L, B4, Half, Flat<32, false>, 8>(job, scratch),
+            DType::Q4_1 => quantised::<L, B4, HalfBias, Flat<32, true>, 0>(job, scratch),
+            DType::Q5_0 => quantised::<L, B5, Half, Flat<32, false>, 16>(job, scratch),
+            DType::Q5_1 => quantised::<L, B5, HalfBias, Flat<32, true>, 0>(job, scratch),
+            DType::Q8_0 => wide::<L>(job, scratch),
+            DType::Q2_K => quantised::<L, B4, K16Bias, Flat<16, true>, 0>(job, scratch),
+            DType::Q3_K => quantised::<L, B4, K16, Flat<16, false>, 4>(job, scratch),
+            DType::Q4_K => quantised::<L, B4, K32, Flat<32, true>, 0>(job, scratch),
+            DType::Q5_K => quantised::<L, B5, K32, Flat<32, true>, 0>(job, scratch),
+            DType::Q6_K => quantised::<L, B6, K16, Flat<16, false>, 32>(job, scratch),
             DType::F16 => float::<L, F16>(job),
             DType::BF16 => float::<L, Bf16>(job),
             _ => float::<L, F32>(job),
@@ -79,9 +89,8 @@ pub unsafe fn gemm<L: Lanes>(job: &Gemm<'_>, scratch: &mut [u8]) {
 }
 
 #[inline(always)]
-unsafe fn quantised<L: Lanes, C: CodesOf, S: ScalesOf, P: ScalesOf, const ZERO: bool>(
+unsafe fn quantised<L: Lanes, C: CodesOf, S: ScalesOf, P: ScalesOf, const ZERO: u8>(
     job: &Gemm<'_>,
-    zero: u8,
     scratch: &mut [u8],
 ) {
     // SAFETY: `gemm`'s contract; codes and scales of a group are one stride long each.
@@ -89,43 +98,27 @@ unsafe fn quantised<L: Lanes, C: CodesOf, S: ScalesOf, P: ScalesOf, const ZERO: 
         if job.rows_q.len() <= few_max::<L>() {
             for i in 0..job.groups {
                 let (codes, scales) = pointers(job, i);
-                few::<L, C, S, ZERO>(job, i, codes, scales, zero);
+                few::<L, C, S, ZERO>(job, i, codes, scales);
             }
             return;
         }
-        assert!(scratch.len() >= scratch_bytes(job.mat.cols));
-        let pad = scratch.as_ptr().align_offset(64).min(64);
-        let base = scratch.as_mut_ptr().add(pad);
-        let (panel, flat) = (job.mat.cols * LANES, job.mat.cols / P::GROUP * LANES * if P::BIAS { 8 } else { 4 });
-        let mut codes = [base.cast_const(); 2];
-        let mut scales = codes;
-        for i in 0..job.groups {
-            let (c, s) = (base.add(i * panel), base.add(2 * panel + i * flat));
-            unpack::<L, C, S>(job, i, c, s.cast());
-            codes[i] = c;
-            scales[i] = s;
-        }
-        many::<L, Panel, P, ZERO>(job, codes, scales, zero);
+        many::<L, C, S, Panel, P, ZERO, true>(job, scratch);
     }
 }
 
 /// Q8_0: the packed codes are a panel already.
 #[inline(always)]
-unsafe fn wide<L: Lanes>(job: &Gemm<'_>) {
+unsafe fn wide<L: Lanes>(job: &Gemm<'_>, scratch: &mut [u8]) {
     // SAFETY: `gemm`'s contract.
     unsafe {
         if job.rows_q.len() <= few_max::<L>() {
             for i in 0..job.groups {
                 let (codes, scales) = pointers(job, i);
-                few::<L, B8, Half, true>(job, i, codes, scales, 128);
+                few::<L, B8, Half, 128>(job, i, codes, scales);
             }
             return;
         }
-        let (mut codes, mut scales) = ([std::ptr::null(); 2], [std::ptr::null(); 2]);
-        for i in 0..job.groups {
-            (codes[i], scales[i]) = pointers(job, i);
-        }
-        many::<L, B8, Half, true>(job, codes, scales, 128);
+        many::<L, B8, Half, B8, Half, 128, false>(job, scratch);
     }
 }
 
@@ -138,28 +131,6 @@ fn pointers(job: &Gemm<'_>, i: usize) -> (*const u8, *const u8) {
     (codes.as_ptr(), scales.as_ptr())
 }
 
-/// Decodes group `i` into quads of bytes and f32 scales.
-#[inline(always)]
-unsafe fn unpack<L: Lanes, C: CodesOf, S: ScalesOf>(job: &Gemm<'_>, i: usize, panel: *mut u8, flat: *mut f32) {
-    let (codes, scales) = pointers(job, i);
-    // SAFETY: a panel is `cols * 16` bytes, `flat` 16 (or 32) floats per group of columns; the caller sized both.
-    unsafe {
-        for b in 0..job.mat.cols / 32 {
-            macro_rules! quads {
-                ($($q:literal)*) => { $( L::store_bytes(panel.add(b * 512 + $q * 64), C::quad::<L>(codes.add(b * C::BYTES), $q)); )* };
-            }
-            quads!(0 1 2 3 4 5 6 7);
-        }
-        let step = if S::BIAS { 2 * LANES } else { LANES };
-        for g in 0..job.mat.cols / S::GROUP {
-            L::store(flat.add(g * step), S::scale::<L>(scales, g));
-            if S::BIAS {
-                L::store(flat.add(g * step + LANES), S::bias::<L>(scales, g));
-            }
-        }
-    }
-}
-
 /// Rows for which decoding the codes in registers, again for every tile, is cheaper than a panel.
 const fn few_max<L: Lanes>() -> usize {
     if L::TILE >= 6 { 4 } else { 2 }
@@ -167,18 +138,19 @@ const fn few_max<L: Lanes>() -> usize {
 
 /// One group, a few rows.
 #[inline(always)]
-unsafe fn few<L: Lanes, C: CodesOf, S: ScalesOf, const ZERO: bool>(
+unsafe fn few<L: Lanes, C: CodesOf, S: ScalesOf, const ZERO: u8>(
     job: &Gemm<'_>,
     i: usize,
     codes: *const u8,
     scales: *const u8,
-    zero: u8,
 ) {
     // SAFETY: `gemm`'s contract.
     unsafe {
         macro_rules! rows {
             ($t:literal, $acts:expr) => {{
-                let y = tile::<L, C, S, ZERO, 1, $t>([codes], [scales], job.mat.cols, $acts, zero);
+                let start = [[L::splat(0.0); $t]; 1];
+                let y =
+                    tile::<L, C, S, ZERO, false, 1, $t>([codes], [scales], 0, job.mat.cols, $acts, start, Beside::NONE);
                 sink::<L, 1, $t>(job, i, 0, y);
             }};
         }
@@ -192,50 +164,154 @@ unsafe fn few<L: Lanes, C: CodesOf, S: ScalesOf, const ZERO: bool>(
     }
 }
 
-/// One or two groups as panels, any number of rows.
+/// One or two groups, any number of rows, panel by panel. The first rows of a panel decode the codes (`C`, `S`) and leave
+/// them, as bytes and f32 scales (`P`, `F`), to the others; a type whose codes are bytes already does not `FILL`.
 #[inline(always)]
-unsafe fn many<L: Lanes, C: CodesOf, S: ScalesOf, const ZERO: bool>(
+unsafe fn many<L: Lanes, C: CodesOf, S: ScalesOf, P: CodesOf, F: ScalesOf, const ZERO: u8, const FILL: bool>(
     job: &Gemm<'_>,
-    codes: [*const u8; 2],
-    scales: [*const u8; 2],
-    zero: u8,
+    scratch: &mut [u8],
 ) {
-    let mut at = 0;
-    let (next, tiles) = (job.mat.codes.get(job.next * job.mat.codes_stride..), job.rows_q.len().div_ceil(L::TILE));
-    let next = next.map_or(&[][..], |n| &n[..n.len().min(job.groups * job.mat.codes_stride)]);
-    let mut shares = next.chunks(next.len().div_ceil(tiles.max(1)).next_multiple_of(64).max(64));
-    while at < job.rows_q.len() {
-        let rest = &job.rows_q[at..];
-        for line in shares.next().unwrap_or_default().chunks(64) {
-            // SAFETY: a prefetch touches nothing.
-            unsafe { L::prefetch(line.as_ptr()) };
-        }
+    let (n, cols) = (job.rows_q.len(), job.mat.cols);
+    assert!(scratch.len() >= scratch_bytes(n));
+    let base = scratch.as_mut_ptr().wrapping_add(scratch.as_ptr().align_offset(64).min(64));
+    let half = |at: usize, bytes: usize| [base.wrapping_add(at), base.wrapping_add(at + bytes / 2)];
+    let (panel, flat) = (half(0, PANEL_BYTES), half(PANEL_BYTES, FLAT_BYTES));
+    let sums = base.wrapping_add(PANEL_BYTES + FLAT_BYTES).cast::<f32>();
+    let len = if cols <= PANEL_COLS_MAX { cols } else { PANEL_COLS };
+    let tiles = n.div_ceil(rows_max::<L, F>());
+    let mut next = Next::new(job, tiles * cols / 32);
+    for from in (0..cols).step_by(len) {
+        let mut at = 0;
+        let mut share =
+            Share { job, from, cols: len.min(cols - from), sums, panel, flat, next: std::ptr::null(), step: 0 };
         macro_rules! run {
-            ($t:literal, $acts:expr) => {{
-                let acts: &[RowQ; $t] = $acts;
-                // SAFETY: `gemm`'s contract; panels were filled for all groups of the job.
+            ($codes:ty, $scales:ty, $fill:expr, $t:literal) => {{
+                (share.next, share.step) = next.take(share.cols / 32);
+                // SAFETY: `gemm`'s contract; `at + t` is at most n; the panel was filled by the first rows.
                 unsafe {
                     if job.groups == 2 && L::TILE > 2 {
-                        let y = tile::<L, C, S, ZERO, 2, $t>(codes, scales, job.mat.cols, acts, zero);
-                        sink::<L, 2, $t>(job, 0, at, y);
+                        share.run::<L, $codes, $scales, ZERO, { $fill }, 2, $t>(0, at);
                     } else {
                         for i in 0..job.groups {
-                            let y = tile::<L, C, S, ZERO, 1, $t>([codes[i]], [scales[i]], job.mat.cols, acts, zero);
-                            sink::<L, 1, $t>(job, i, at, y);
+                            share.run::<L, $codes, $scales, ZERO, { $fill }, 1, $t>(i, at);
                         }
                     }
                 }
                 at += $t;
             }};
         }
-        if let (Some(acts), true) = (rest.first_chunk(), L::TILE >= 6) {
-            run!(6, acts);
-        } else if let (Some(acts), true) = (rest.first_chunk(), L::TILE >= 4) {
-            run!(4, acts);
-        } else if let Some(acts) = rest.first_chunk() {
-            run!(2, acts);
-        } else if let Some(acts) = rest.first_chunk() {
-            run!(1, acts);
+        if FILL && L::TILE >= 4 {
+            run!(C, S, FILL, 4);
+        } else if FILL {
+            run!(C, S, FILL, 2);
+        }
+        while at < n {
+            let (rest, max) = (n - at, const { rows_max::<L, F>() });
+            match rest.min(max) {
+                6 if max >= 6 => run!(P, F, false, 6),
+                4.. if max >= 4 => run!(P, F, false, 4),
+                2.. => run!(P, F, false, 2),
+                _ => run!(P, F, false, 1),
+            }
+        }
+    }
+}
+
+/// Rows of a tile whose accumulators fit the registers: weights in groups of 16 columns keep a partial sum apart.
+const fn rows_max<L: Lanes, S: ScalesOf>() -> usize {
+    if S::GROUP == 16 && L::TILE > 4 { 4 } else { L::TILE }
+}
+
+/// What will be read after this item, asked for evenly while this one is worked on.
+struct Next<'a> {
+    rest: &'a [u8],
+    lines: usize,
+}
+
+impl<'a> Next<'a> {
+    /// Over `pieces` times 32 columns of work.
+    fn new(job: &Gemm<'a>, pieces: usize) -> Self {
+        let mat = job.mat;
+        let rest = mat.codes.get(job.next * mat.codes_stride..).unwrap_or_default();
+        let rest = &rest[..rest.len().min(job.groups * mat.codes_stride)];
+        Self { rest, lines: (rest.len() / 64).div_ceil(pieces.max(1)) }
+    }
+
+    /// Where the share of the next `pieces` starts, and bytes per piece.
+    fn take(&mut self, pieces: usize) -> (*const u8, usize) {
+        let (now, rest) = self.rest.split_at((pieces * self.lines * 64).min(self.rest.len()));
+        self.rest = rest;
+        (now.as_ptr(), if now.is_empty() { 0 } else { self.lines * 64 })
+    }
+}
+
+/// One panel's part of an item.
+struct Share<'a, 'b> {
+    job: &'a Gemm<'b>,
+    from: usize,
+    cols: usize,
+    sums: *mut f32,
+    panel: [*mut u8; 2],
+    flat: [*mut u8; 2],
+    next: *const u8,
+    step: usize,
+}
+
+impl Share<'_, '_> {
+    /// Groups `i..i + R` times rows `at..at + T`. Sums go on from the panel before, and to the output after the last.
+    ///
+    /// # Safety
+    /// `gemm`'s contract; the rows are there; a tile that does not fill finds a filled panel, unless its codes need none.
+    #[inline(always)]
+    unsafe fn run<
+        L: Lanes,
+        C: CodesOf,
+        S: ScalesOf,
+        const ZERO: u8,
+        const FILL: bool,
+        const R: usize,
+        const T: usize,
+    >(
+        &self,
+        i: usize,
+        at: usize,
+    ) {
+        let Some(acts) = self.job.rows_q[at..].first_chunk::<T>() else { return };
+        let place = |r: usize, t: usize| self.sums.wrapping_add((at + t) * ITEM + (i + r) * LANES);
+        // SAFETY: sums of `n` rows have room in the scratch; codes and scales of a group hold `from + cols` columns.
+        unsafe {
+            let mut acc = [[L::splat(0.0); T]; R];
+            if self.from > 0 {
+                for r in 0..R {
+                    for t in 0..T {
+                        acc[r][t] = L::load(place(r, t));
+                    }
+                }
+            }
+            let (mut codes, mut scales) = ([std::ptr::null(); R], [std::ptr::null(); R]);
+            for r in 0..R {
+                (codes[r], scales[r]) = if C::IS_PANEL {
+                    (self.panel[i + r].cast_const(), self.flat[i + r].cast_const())
+                } else {
+                    let (c, s) = pointers(self.job, i + r);
+                    (c.add(self.from / 32 * C::BYTES), s.add(self.from / 256 * S::BYTES))
+                };
+            }
+            let (mut panel, mut flat) = ([std::ptr::null_mut(); R], [std::ptr::null_mut(); R]);
+            for r in 0..R {
+                (panel[r], flat[r]) = (self.panel[i + r], self.flat[i + r].cast());
+            }
+            let beside = Beside { panel, flat, next: self.next, step: self.step };
+            let y = tile::<L, C, S, ZERO, FILL, R, T>(codes, scales, self.from, self.cols, acts, acc, beside);
+            if self.from + self.cols == self.job.mat.cols {
+                sink::<L, R, T>(self.job, i, at, y);
+                return;
+            }
+            for r in 0..R {
+                for t in 0..T {
+                    L::store(place(r, t), y[r][t]);
+                }
+            }
         }
     }
 }

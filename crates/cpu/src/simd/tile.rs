@@ -14,8 +14,8 @@ pub trait CodesOf {
     const BYTES: usize;
     /// Codes above 63 occur.
     const WIDE: bool;
-    /// Lies in memory rather than in a cache: worth prefetching.
-    const STREAMS: bool;
+    /// Decoded, in a cache: nothing to prefetch.
+    const IS_PANEL: bool;
     /// Quad `q < 8` of the piece at `p`.
     ///
     /// # Safety
@@ -29,6 +29,8 @@ pub trait ScalesOf {
     const GROUP: usize;
     /// Has biases.
     const BIAS: bool;
+    /// Bytes for 256 columns.
+    const BYTES: usize;
     /// Scales of column group `g`.
     ///
     /// # Safety
@@ -64,7 +66,7 @@ unsafe fn nibble<L: Lanes>(p: *const u8, q: usize) -> L::I {
 impl CodesOf for B4 {
     const BYTES: usize = 256;
     const WIDE: bool = false;
-    const STREAMS: bool = true;
+    const IS_PANEL: bool = false;
     #[inline(always)]
     unsafe fn quad<L: Lanes>(p: *const u8, q: usize) -> L::I {
         // SAFETY: as the trait.
@@ -75,7 +77,7 @@ impl CodesOf for B4 {
 impl CodesOf for B5 {
     const BYTES: usize = 320;
     const WIDE: bool = false;
-    const STREAMS: bool = true;
+    const IS_PANEL: bool = false;
     #[inline(always)]
     unsafe fn quad<L: Lanes>(p: *const u8, q: usize) -> L::I {
         // SAFETY: as the trait; the fifth bits are the fifth chunk.
@@ -99,7 +101,7 @@ impl CodesOf for B5 {
 impl CodesOf for B6 {
     const BYTES: usize = 384;
     const WIDE: bool = false;
-    const STREAMS: bool = true;
+    const IS_PANEL: bool = false;
     #[inline(always)]
     unsafe fn quad<L: Lanes>(p: *const u8, q: usize) -> L::I {
         // SAFETY: as the trait; the upper bits are the fifth and sixth chunk.
@@ -119,7 +121,7 @@ impl CodesOf for B6 {
 impl CodesOf for B8 {
     const BYTES: usize = 512;
     const WIDE: bool = true;
-    const STREAMS: bool = true;
+    const IS_PANEL: bool = false;
     #[inline(always)]
     unsafe fn quad<L: Lanes>(p: *const u8, q: usize) -> L::I {
         // SAFETY: as the trait.
@@ -130,7 +132,7 @@ impl CodesOf for B8 {
 impl CodesOf for Panel {
     const BYTES: usize = 512;
     const WIDE: bool = false;
-    const STREAMS: bool = false;
+    const IS_PANEL: bool = true;
     #[inline(always)]
     unsafe fn quad<L: Lanes>(p: *const u8, q: usize) -> L::I {
         // SAFETY: as the trait.
@@ -165,10 +167,11 @@ unsafe fn none<L: Lanes>(_: *const u8, _: usize) -> L::F {
 }
 
 macro_rules! scales_of {
-    ($name:ident, $group:literal, $bias:literal, |$p:ident, $g:ident| $scale:expr, $bias_of:expr) => {
+    ($name:ident, $group:literal, $bias:literal, $bytes:literal, |$p:ident, $g:ident| $scale:expr, $bias_of:expr) => {
         impl ScalesOf for $name {
             const GROUP: usize = $group;
             const BIAS: bool = $bias;
+            const BYTES: usize = $bytes;
             #[inline(always)]
             unsafe fn scale<L: Lanes>($p: *const u8, $g: usize) -> L::F {
                 // SAFETY: the offsets are those of `Scales` in packed.rs for group `g`, which the caller promises is there.
@@ -183,12 +186,13 @@ macro_rules! scales_of {
     };
 }
 
-scales_of!(Half, 32, false, |p, g| L::load_f16(p.add(g * 32).cast()), none::<L>(p, g));
-scales_of!(HalfBias, 32, true, |p, g| L::load_f16(p.add(g * 64).cast()), L::load_f16(p.add(g * 64 + 32).cast()));
+scales_of!(Half, 32, false, 256, |p, g| L::load_f16(p.add(g * 32).cast()), none::<L>(p, g));
+scales_of!(HalfBias, 32, true, 512, |p, g| L::load_f16(p.add(g * 64).cast()), L::load_f16(p.add(g * 64 + 32).cast()));
 scales_of!(
     K32,
     32,
     true,
+    320,
     |p, g| L::mul(L::load_f16(p.add(g / 8 * 320).cast()), L::load_u8(p.add(g / 8 * 320 + 64 + g % 8 * 16))),
     {
         let p = p.add(g / 8 * 320);
@@ -199,6 +203,7 @@ scales_of!(
     K16Bias,
     16,
     true,
+    576,
     |p, g| L::mul(L::load_f16(p.add(g / 16 * 576).cast()), L::load_u8(p.add(g / 16 * 576 + 64 + g % 16 * 16))),
     {
         let p = p.add(g / 16 * 576);
@@ -209,6 +214,7 @@ scales_of!(
     K16,
     16,
     false,
+    288,
     |p, g| L::mul(L::load_f16(p.add(g / 16 * 288).cast()), L::load_i8(p.add(g / 16 * 288 + 32 + g % 16 * 16))),
     none::<L>(p, g)
 );
@@ -216,6 +222,7 @@ scales_of!(
 impl<const G: usize, const BIAS: bool> ScalesOf for Flat<G, BIAS> {
     const GROUP: usize = G;
     const BIAS: bool = BIAS;
+    const BYTES: usize = 256 / G * LANES * if BIAS { 8 } else { 4 };
     #[inline(always)]
     unsafe fn scale<L: Lanes>(p: *const u8, g: usize) -> L::F {
         // SAFETY: as the trait.
@@ -228,30 +235,80 @@ impl<const G: usize, const BIAS: bool> ScalesOf for Flat<G, BIAS> {
     }
 }
 
-/// `R` groups of weight rows times `T` rows of activations over `cols` columns. Returns the dot products.
+/// What a tile does beside its multiplications, so that nobody has to wait for it.
+pub struct Beside<const R: usize> {
+    /// Where decoded codes and scales go, for the tiles of the rows that follow; used by tiles that `FILL`.
+    pub panel: [*mut u8; R],
+    /// As `panel`, for `Flat` scales.
+    pub flat: [*mut f32; R],
+    /// What will be read next from memory, ...
+    pub next: *const u8,
+    /// ... and how far to go on in it per 32 columns, at most `lines_max` lines.
+    pub step: usize,
+}
+
+/// Lines that a tile of `t` rows can ask for per 32 columns.
+pub const fn lines_max(t: usize) -> usize {
+    if t > 4 { 4 } else { 8 }
+}
+
+impl<const R: usize> Beside<R> {
+    /// Nothing.
+    pub const NONE: Self =
+        Self { panel: [std::ptr::null_mut(); R], flat: [std::ptr::null_mut(); R], next: std::ptr::null(), step: 0 };
+}
+
+/// `R` groups of weight rows times `T` rows of activations over the columns `from..from + cols`, added to `acc`.
+/// `codes` and `scales` start at column `from`.
 ///
 /// # Safety
-/// Codes and scales of `cols` columns are readable at each pointer; each `acts` row holds `cols` columns; `zero` is the zero
-/// point of the codes (0: none). The caller compiled us with the features of `L`.
+/// Codes and scales of `cols` columns are readable at each pointer; each `acts` row holds `from + cols` columns; `ZERO` is the
+/// zero point of the codes (0: none); a tile that fills has room for `cols` columns of panel and scales.
+/// The caller compiled us with the features of `L`.
 #[inline(always)]
-pub unsafe fn tile<L: Lanes, C: CodesOf, S: ScalesOf, const ZERO: bool, const R: usize, const T: usize>(
+#[allow(clippy::too_many_arguments, reason = "the innermost loop: each is a register or a constant")]
+pub unsafe fn tile<
+    L: Lanes,
+    C: CodesOf,
+    S: ScalesOf,
+    const ZERO: u8,
+    const FILL: bool,
+    const R: usize,
+    const T: usize,
+>(
     codes: [*const u8; R],
     scales: [*const u8; R],
+    from: usize,
     cols: usize,
     acts: &[RowQ; T],
-    zero: u8,
+    mut acc: [[L::F; T]; R],
+    beside: Beside<R>,
 ) -> [[L::F; T]; R] {
     // SAFETY: all reads are within `cols` columns, which the caller promises are there.
     unsafe {
-        let starts_at_neg = ZERO && !(C::WIDE && L::WIDE_IS_SIGNED);
-        let negs: [*const i32; T] = std::array::from_fn(|t| acts[t].negs_of(zero).cast_const());
-        let sums: [*const f32; T] = std::array::from_fn(|t| acts[t].sums_of(S::GROUP).cast_const());
-        let mut acc = [[zeros::<L>(); T]; R];
+        let starts_at_neg = ZERO != 0 && !(C::WIDE && L::WIDE_IS_SIGNED);
+        let g0 = from / S::GROUP;
+        // Plain loops: a closure would be compiled without the features of `L` and called.
+        let (mut q, mut x_scale) = ([std::ptr::null::<i8>(); T], [std::ptr::null::<f32>(); T]);
+        let (mut negs, mut sums) = ([std::ptr::null::<i32>(); T], [std::ptr::null::<f32>(); T]);
+        for t in 0..T {
+            q[t] = acts[t].q.add(from);
+            x_scale[t] = acts[t].scale.add(from / ACT_BLOCK);
+            negs[t] = acts[t].negs_of::<ZERO>().wrapping_add(g0);
+            sums[t] = acts[t].sums_of(S::GROUP).wrapping_add(g0);
+        }
+        let flat_step = if S::BIAS { 2 * LANES } else { LANES };
         let pieces = cols / 32;
         for block in 0..pieces.div_ceil(ACT_BLOCK / 32) {
             let mut part = [[zeros::<L>(); T]; R];
             for b in block * (ACT_BLOCK / 32)..pieces.min((block + 1) * (ACT_BLOCK / 32)) {
-                if R == 1 && T <= 4 && C::STREAMS {
+                // A fixed number, asked for again where fewer are due: a loop here costs the accumulators their registers.
+                if !(R == 1 && T <= 4) {
+                    for line in 0..lines_max(T) {
+                        L::prefetch_far(beside.next.wrapping_add(b * beside.step + line * 64));
+                    }
+                }
+                if R == 1 && T <= 4 && !C::IS_PANEL && !FILL {
                     // Groups follow each other in memory, so running past this one's end prefetches the next.
                     for line in 0..C::BYTES / 64 {
                         L::prefetch(codes[0].wrapping_add(b * C::BYTES + AHEAD + line * 64));
@@ -274,9 +331,12 @@ pub unsafe fn tile<L: Lanes, C: CodesOf, S: ScalesOf, const ZERO: bool, const R:
                             let mut w = [L::zero_i(); R];
                             for r in 0..R {
                                 w[r] = C::quad::<L>(codes[r].add(b * C::BYTES), $q);
+                                if FILL {
+                                    L::store_bytes(beside.panel[r].add(b * Panel::BYTES + $q * 64), w[r]);
+                                }
                             }
                             for t in 0..T {
-                                let a = L::splat_i(acts[t].q.add(b * 32 + $q * 4).cast::<i32>().read_unaligned());
+                                let a = L::splat_i(q[t].add(b * 32 + $q * 4).cast::<i32>().read_unaligned());
                                 for r in 0..R {
                                     $sum[r][t] = if C::WIDE {
                                         L::dot4_wide($sum[r][t], w[r], a)
@@ -314,11 +374,17 @@ pub unsafe fn tile<L: Lanes, C: CodesOf, S: ScalesOf, const ZERO: bool, const R:
                     }
                     for r in 0..R {
                         let scale = S::scale::<L>(scales[r], g);
+                        if FILL {
+                            L::store(beside.flat[r].add(g * flat_step), scale);
+                        }
                         for t in 0..T {
                             part[r][t] = L::fma(scale, L::to_f(dot[r][t]), part[r][t]);
                         }
                         if S::BIAS {
                             let bias = S::bias::<L>(scales[r], g);
+                            if FILL {
+                                L::store(beside.flat[r].add(g * flat_step + LANES), bias);
+                            }
                             for t in 0..T {
                                 part[r][t] = L::fma(bias, L::splat(*sums[t].add(g)), part[r][t]);
                             }
@@ -327,7 +393,7 @@ pub unsafe fn tile<L: Lanes, C: CodesOf, S: ScalesOf, const ZERO: bool, const R:
                 }
             }
             for t in 0..T {
-                let scale = L::splat(*acts[t].scale.add(block));
+                let scale = L::splat(*x_scale[t].add(block));
                 for r in 0..R {
                     acc[r][t] = L::fma(scale, part[r][t], acc[r][t]);
                 }
