@@ -8,8 +8,10 @@ use crate::slot::{Pick, is_plain_greedy};
 use base::limits::SLOTS_MAX;
 use ops::{PAGE_LEN, Row};
 
-/// Rows of prompt in a step that also decodes, so that running answers keep moving.
-const PREFILL_ROWS_BESIDE_DECODE: usize = 128;
+/// A step that also decodes takes about this long at most, so that running answers keep moving ...
+const STEP_NS_BESIDE_DECODE: f32 = 100e6;
+/// ... and has so many rows of prompt: fewer would waste the weights that are read for them, more gain nothing.
+const PREFILL_ROWS_BESIDE_DECODE: [usize; 6] = [128, 96, 64, 48, 32, 16];
 
 impl<M: Lm> Engine<M> {
     /// Chooses the rows of the next step and which of them are scored.
@@ -27,8 +29,7 @@ impl<M: Lm> Engine<M> {
     fn share_rows(&mut self, effects: &mut Vec<Effect>) {
         let is_decoding = |i: &&usize| self.slots[**i].is_decoding();
         let n_decoding: usize = self.by_rank.iter().filter(is_decoding).map(|i| self.slots[*i].n_pending()).sum();
-        let beside = (n_decoding + PREFILL_ROWS_BESIDE_DECODE).min(self.step_rows);
-        let mut left = if n_decoding > 0 { beside } else { self.step_rows };
+        let mut left = if n_decoding > 0 { self.rows_beside(n_decoding) } else { self.step_rows };
         for k in 0..self.by_rank.len() {
             let i = self.by_rank[k];
             let slot = &mut self.slots[i];
@@ -46,16 +47,28 @@ impl<M: Lm> Engine<M> {
         self.by_rank.retain(|i| self.slots[*i].request.is_some() && self.slots[*i].n_rows > 0);
     }
 
+    /// Rows of a step that decodes so many.
+    fn rows_beside(&self, n_decoding: usize) -> usize {
+        let depth = self.mean_depth();
+        let in_time = |n: &&usize| self.costs.ns(n_decoding + **n, depth) <= STEP_NS_BESIDE_DECODE;
+        let least = PREFILL_ROWS_BESIDE_DECODE[PREFILL_ROWS_BESIDE_DECODE.len() - 1];
+        let prompt = PREFILL_ROWS_BESIDE_DECODE.iter().find(in_time).copied().unwrap_or(least);
+        (n_decoding + prompt).min(self.step_rows)
+    }
+
+    fn mean_depth(&self) -> usize {
+        self.by_rank.iter().map(|i| self.slots[*i].n_cached).sum::<usize>() / self.by_rank.len().max(1)
+    }
+
     /// Adds the drafts that are worth their rows.
     fn draft(&mut self) {
         if !self.is_drafting {
             return;
         }
         let base: usize = self.by_rank.iter().map(|i| self.slots[*i].n_rows).sum();
-        let (mut n, mut depth) = (0, 0);
+        let (mut n, depth) = (0, self.mean_depth());
         for i in &self.by_rank {
             let slot = &mut self.slots[*i];
-            depth += slot.n_cached;
             let Some(request) = slot.request.as_ref().filter(|r| r.speculate) else { continue };
             if slot.n_rows == slot.n_pending() && slot.room() > 1 {
                 slot.drafter.propose(&slot.tokens, Some((&self.pool, request.salt)));
@@ -66,7 +79,6 @@ impl<M: Lm> Engine<M> {
         if n == 0 {
             return;
         }
-        let depth = depth / self.by_rank.len().max(1);
         let mut proposals = [&self.no_proposal; SLOTS_MAX];
         for (p, i) in proposals.iter_mut().zip(&self.drafting[..n]) {
             *p = self.slots[*i].drafter.proposal();
