@@ -3,7 +3,7 @@
 use crate::ids::TokenId;
 
 /// Many short strings in two allocations (a vocabulary has 150,000 of them).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StrTable {
     bytes: String,
     ends: Vec<u32>,

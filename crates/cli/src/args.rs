@@ -248,6 +248,9 @@ pub struct Serve {
     /// Requests that run at once
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub slots: u16,
+    /// A smaller model of the same vocabulary that drafts for the first one where nothing can be copied
+    #[arg(long)]
+    pub draft_model: Option<String>,
     /// Do not keep the prefix cache on disk (it holds what was asked and answered, readable by this user only)
     #[arg(long)]
     pub no_kept_cache: bool,

@@ -27,7 +27,7 @@ fn humaneval(args: args::Humaneval) -> Result<(), Fault> {
         None => {
             let opened = open(args.model.as_deref())?;
             let text = opened.text()?;
-            let mut engine = opened.engine(&args.engine, 1)?;
+            let mut engine = opened.engine(&args.engine, 1, None)?;
             let sampling = args::Sampling::greedy(humaneval::ANSWER_TOKENS_MAX);
             let mut ask = |prompt: &str| {
                 let ids = chat_prompt(&text, None, prompt).map_err(not_answered)?;

@@ -3,7 +3,7 @@
 use crate::args::{BackendKind, Engine as EngineArgs, IsaKind};
 use crate::fault::Fault;
 use cpu::{Cpu, Isa, Portable};
-use engine::{Config, Engine, Probe, Stepper};
+use engine::{Config, Engine, Lm, LmSizes, ModelLm, Probe, Stepper};
 use indicatif::{ProgressBar, ProgressStyle};
 use model::Model;
 use ops::{Backend, Numeric};
@@ -124,19 +124,45 @@ impl Opened {
         format!("{hash:016x}")
     }
 
-    /// An engine for this model.
-    pub fn engine(&self, args: &EngineArgs, n_slots: usize) -> Result<Box<dyn Stepper>, Fault> {
-        struct Make<'a>(&'a Opened, Config);
+    /// An engine for this model, with a smaller one that drafts for it, if given.
+    pub fn engine(&self, args: &EngineArgs, n_slots: usize, draft: Option<&Opened>) -> Result<Box<dyn Stepper>, Fault> {
+        struct Make<'a>(&'a Opened, Config, Option<(Box<dyn Lm>, f32)>);
         impl WithBackend for Make<'_> {
             type Out = Box<dyn Stepper>;
             fn run<B: Backend + 'static>(mut self, mut backend: B) -> Result<Self::Out, Fault> {
                 let model = self.0.weights(&mut backend)?;
                 self.1.fingerprint = self.0.fingerprint(&backend);
-                Ok(Box::new(Engine::of_model(backend, model, &self.1)?))
+                let engine = Engine::of_model(backend, model, &self.1)?;
+                Ok(match self.2 {
+                    Some((lm, cost)) => Box::new(engine.with_draft_model(lm, cost)),
+                    None => Box::new(engine),
+                })
             }
         }
         let config = Config { n_ctx: self.n_ctx(args)?, n_slots, step_rows: STEP_ROWS, ..Config::default() };
-        with_backend(args, Make(self, config))
+        let draft = draft.map(|d| d.draft_model(self, args, &config)).transpose()?;
+        with_backend(args, Make(self, config, draft))
+    }
+
+    /// This model as the draft model of `large`, and what a token of it costs in tokens of that: both read their weights.
+    fn draft_model(&self, large: &Self, args: &EngineArgs, config: &Config) -> Result<(Box<dyn Lm>, f32), Fault> {
+        struct Make<'a>(&'a Opened, LmSizes);
+        impl WithBackend for Make<'_> {
+            type Out = Box<dyn Lm>;
+            fn run<B: Backend + 'static>(self, mut backend: B) -> Result<Self::Out, Fault> {
+                let model = self.0.weights(&mut backend)?;
+                Ok(Box::new(ModelLm::new(backend, model, self.1)?))
+            }
+        }
+        let same_size = self.loaded.desc.hp.n_vocab == large.loaded.desc.hp.n_vocab;
+        if !same_size || tokens(self)? != tokens(large)? {
+            let (draft, large) = (&self.found.name, &large.found.name);
+            let what = "a draft model must have the same vocabulary; leave --draft-model out or name a smaller model";
+            return Err(Fault::input(format!("{draft} cannot draft for {large}: {what} of the same family")));
+        }
+        let bytes = |o: &Self| model::traffic(&o.loaded.desc).weight_bytes as f32;
+        let lm = with_backend(args, Make(self, config.draft_sizes()))?;
+        Ok((lm, bytes(self) / bytes(large)))
     }
 
     /// One sequence to be fed by hand.
@@ -150,6 +176,10 @@ impl Opened {
         let model = self.weights(&mut backend)?;
         Ok(Probe::new(backend, model, n_ctx, rows, picks)?)
     }
+}
+
+fn tokens(of: &Opened) -> Result<&base::vocab::StrTable, Fault> {
+    of.loaded.desc.vocab.as_ref().map(|v| &v.tokens).map_err(Fault::input)
 }
 
 /// A bar over bytes, on a terminal only.

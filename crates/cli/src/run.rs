@@ -62,7 +62,7 @@ fn finish(
     as_json: bool,
 ) -> Result<(), Fault> {
     crate::generate::sampling(sampling)?;
-    let mut stepper = opened.engine(engine, 1)?;
+    let mut stepper = opened.engine(engine, 1, None)?;
     if as_json {
         return print_json(&generate(&mut *stepper, text, ids, sampling, &mut |_| Ok(()))?);
     }

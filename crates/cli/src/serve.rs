@@ -64,8 +64,10 @@ pub fn serve(args: args::Serve) -> Result<(), Fault> {
     let running = start(args.bind, args.host, args.insecure_open)?;
     let begin = Instant::now();
     let mut models = Vec::new();
-    for o in &opened {
-        let (text, engine) = both(o, &args.engine, usize::from(args.slots))?;
+    let draft = args.draft_model.as_deref().map(|name| open(Some(name))).transpose()?;
+    for (i, o) in opened.iter().enumerate() {
+        let draft = draft.as_ref().filter(|_| i == 0);
+        let (text, engine) = both(o, &args.engine, usize::from(args.slots), draft)?;
         models.push(served(o, text, engine, !args.no_kept_cache));
         eprintln!("{} is ready ({:.1} s)", o.found.name, begin.elapsed().as_secs_f64());
     }
@@ -91,7 +93,7 @@ pub fn up(args: args::Up) -> Result<(), Fault> {
     let begin = Instant::now();
     let opened = open(Some(name))?;
     let running = start(args.bind, vec![], false)?;
-    let (text, mut engine) = both(&opened, &args.engine, 4)?;
+    let (text, mut engine) = both(&opened, &args.engine, 4, None)?;
     let ready = begin.elapsed();
     let outcome = demonstrate(&text, &mut *engine)?;
     let first_token_s = ready.as_secs_f64() + outcome.ttft_ms / 1e3;
@@ -114,10 +116,15 @@ fn curl_body() -> serde_json::Value {
 }
 
 /// Text side and engine, made side by side: the tokenizer of a large vocabulary takes a while, too.
-fn both(opened: &Opened, args: &args::Engine, slots: usize) -> Result<(Arc<TextKit>, Box<dyn engine::Stepper>), Fault> {
+fn both(
+    opened: &Opened,
+    args: &args::Engine,
+    slots: usize,
+    draft: Option<&Opened>,
+) -> Result<(Arc<TextKit>, Box<dyn engine::Stepper>), Fault> {
     std::thread::scope(|scope| {
         let text = scope.spawn(|| opened.text());
-        let engine = opened.engine(args, slots)?;
+        let engine = opened.engine(args, slots, draft)?;
         let text =
             text.join().map_err(|_| Fault::failed("the tokenizer could not be built (a bug; please report it)"))??;
         Ok((Arc::new(text), engine))

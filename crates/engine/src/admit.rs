@@ -27,7 +27,8 @@ impl<M: Lm> Engine<M> {
             Event::Clock(us) => self.queue.now_us = self.queue.now_us.max(us),
             Event::Took(ns) => {
                 let (rows, depth) = std::mem::take(&mut self.last_step);
-                if rows > 0 {
+                let is_target_alone = self.small.as_ref().is_none_or(|s| s.spent == 0.0);
+                if rows > 0 && is_target_alone {
                     self.costs.observe(rows, depth, ns);
                 }
             }

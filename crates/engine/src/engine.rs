@@ -9,6 +9,7 @@ use crate::pages::{Handle, Pages};
 use crate::queue::Queue;
 use crate::sampler::Sampler;
 use crate::slot::Slot;
+use crate::small::{DRAFT_MODEL_MAX, Small, WINDOW};
 use base::{TokenId, limits};
 use model::{Model, Picks};
 use ops::{Backend, Batch, OpsError, PAGE_LEN, Row};
@@ -56,6 +57,13 @@ impl Config {
         Self { n_ctx, n_slots, step_rows, n_pages: Some(n_pages), ..self.clone() }
     }
 
+    /// Sizes of a draft model's side.
+    pub fn draft_sizes(&self) -> LmSizes {
+        let c = self.checked();
+        let n_pages = c.n_ctx.div_ceil(PAGE_LEN) * c.n_slots;
+        LmSizes { n_ctx: c.n_ctx, n_pages, step_rows: WINDOW, full_rows: 1 }
+    }
+
     /// Sizes of the model's side.
     pub fn lm_sizes(&self) -> LmSizes {
         let c = self.checked();
@@ -83,6 +91,8 @@ pub struct Engine<M: Lm> {
     pub(crate) per_slot: usize,
     pub(crate) pool: Pool,
     pub(crate) costs: Costs,
+    /// Drafts where nothing can be copied.
+    pub(crate) small: Option<Small>,
     /// What a draft row of the present step costs, in rows without drafts.
     pub(crate) draft_price: f32,
     pub(crate) no_proposal: Proposal,
@@ -141,6 +151,7 @@ impl<M: Lm> Engine<M> {
             per_slot,
             pool: Pool::new(if is_drafting { POOL_TOKENS } else { 0 }),
             costs: Costs::new(),
+            small: None,
             draft_price: 1.0,
             no_proposal: Proposal::new(Source::History),
             rows: Vec::with_capacity(step_rows),
@@ -156,6 +167,17 @@ impl<M: Lm> Engine<M> {
             restored: Vec::new(),
             lm,
         }
+    }
+
+    /// Gives it a draft model of the same vocabulary, made for `config.draft_sizes()`; one of its steps of one row costs
+    /// `cost` of the large model's.
+    #[must_use]
+    pub fn with_draft_model(mut self, lm: Box<dyn Lm>, cost: f32) -> Self {
+        let fits = self.info.n_ctx >= WINDOW + DRAFT_MODEL_MAX && lm.n_vocab() == self.info.n_vocab;
+        if self.is_drafting && fits {
+            self.small = Some(Small::new(lm, cost, self.info.n_slots, self.info.n_ctx));
+        }
+        self
     }
 
     /// The model's name for itself.

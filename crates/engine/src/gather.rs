@@ -5,9 +5,12 @@ use crate::draft;
 use crate::engine::Engine;
 use crate::lm::Lm;
 use crate::slot::{Pick, is_plain_greedy};
+use crate::small::{ANSWER_MIN, DRAFT_MODEL_MAX};
 use base::limits::SLOTS_MAX;
 use ops::{PAGE_LEN, Row};
 
+/// A draft that is copied is kept if so many of its first tokens are expected to be right; else a draft model is asked.
+const COPY_PROMISES: f32 = 1.5;
 /// A step that also decodes takes about this long at most, so that running answers keep moving ...
 const STEP_NS_BESIDE_DECODE: f32 = 100e6;
 /// ... and has so many rows of prompt: fewer would waste the weights that are read for them, more gain nothing.
@@ -62,6 +65,9 @@ impl<M: Lm> Engine<M> {
 
     /// Adds the drafts that are worth their rows.
     fn draft(&mut self) {
+        if let Some(small) = &mut self.small {
+            small.spent = 0.0;
+        }
         if !self.is_drafting {
             return;
         }
@@ -79,6 +85,9 @@ impl<M: Lm> Engine<M> {
         if n == 0 {
             return;
         }
+        if n == 1 && self.by_rank.len() == 1 {
+            self.ask_draft_model(self.drafting[0], depth);
+        }
         let mut proposals = [&self.no_proposal; SLOTS_MAX];
         for (p, i) in proposals.iter_mut().zip(&self.drafting[..n]) {
             *p = self.slots[*i].drafter.proposal();
@@ -87,6 +96,7 @@ impl<M: Lm> Engine<M> {
         let rows_max = self.step_rows - base;
         draft::allot(&self.costs, base, depth, &proposals[..n], rows_max, &mut take[..n]);
         self.draft_price = self.costs.price(base, take[..n].iter().sum(), depth);
+        self.draft_price += self.small.as_ref().map_or(0.0, |s| s.spent / take[0].max(1) as f32);
         let mut full_left = self.full_rows - self.by_rank.iter().filter(|i| self.needs_full(**i)).count();
         for d in 0..n {
             let i = self.drafting[d];
@@ -96,6 +106,25 @@ impl<M: Lm> Engine<M> {
                 full_left -= most;
             }
             self.add_drafts(i, most);
+        }
+    }
+
+    /// Where one sequence decodes alone and what could be copied promises little, a draft model may do better.
+    fn ask_draft_model(&mut self, i: usize, depth: usize) {
+        let (Some(small), slot) = (&mut self.small, &mut self.slots[i]) else { return };
+        let promised: f32 = slot.drafter.proposal().cumulative().iter().take(DRAFT_MODEL_MAX).sum();
+        if promised >= COPY_PROMISES {
+            return;
+        }
+        let most = DRAFT_MODEL_MAX.min(slot.room() - 1);
+        let n = slot.drafter.model_len(&self.costs, depth, small.cost, most);
+        let Some(request) = slot.request.as_ref().filter(|_| n > 0) else { return };
+        if slot.tokens.len() < request.prompt.len() + ANSWER_MIN {
+            return;
+        }
+        small.write(i, &slot.tokens, n, |t| request.stop_tokens.contains(&t));
+        if !small.draft.is_empty() {
+            slot.drafter.propose_model(&small.draft);
         }
     }
 

@@ -13,6 +13,7 @@ pub mod probe;
 mod queue;
 pub mod sampler;
 mod slot;
+mod small;
 
 pub use api::{
     Class, Constraint, Drafts, Effect, Event, Finish, Info, Load, Logprobs, PageForm, Refusal, Request, SOURCES,

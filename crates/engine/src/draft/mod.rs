@@ -169,6 +169,8 @@ pub struct Drafter {
     written: Option<usize>,
     odds: Odds,
     purse: Purse,
+    /// For drafts of a draft model.
+    model_purse: Purse,
     proposal: Proposal,
     counts: [Count; SOURCES],
 }
@@ -189,6 +191,7 @@ impl Drafter {
             written: None,
             odds: Odds::new(),
             purse: Purse::new(false),
+            model_purse: Purse::of_model(),
             proposal: Proposal::new(Source::History),
             counts: [Count::default(); SOURCES],
         }
@@ -215,6 +218,7 @@ impl Drafter {
         self.cursor = None;
         self.left = (self.n_predicted > 0).then_some((0, 0));
         self.purse = Purse::new(self.n_predicted > 0);
+        self.model_purse = Purse::of_model();
     }
 
     /// `tokens` is the whole history (prompt and answer so far), a continuation of what was seen before.
@@ -225,6 +229,7 @@ impl Drafter {
         }
         self.learn(new);
         self.purse.earn(new.len());
+        self.model_purse.earn(new.len());
         for token in new {
             self.follow(*token);
             self.take_in(&[*token]);
@@ -255,10 +260,26 @@ impl Drafter {
     pub fn propose_model(&mut self, draft: &[TokenId]) -> &Proposal {
         self.written = None;
         self.proposal.clear(Source::Model);
-        for (i, token) in draft.iter().take(self.purse.affords()).enumerate() {
+        for (i, token) in draft.iter().take(self.model_purse.affords()).enumerate() {
             self.proposal.push(*token, self.odds.of(Source::Model, Place::Copy, i));
         }
         &self.proposal
+    }
+
+    /// How many tokens a draft model should write: the number with the best expected rate, if each costs it `cost` steps of
+    /// one row. 0 where it would not pay.
+    pub fn model_len(&self, costs: &Costs, depth: usize, cost: f32, most: usize) -> usize {
+        let plain = costs.ns(1, depth);
+        let (mut odds, mut gain, mut best) = (1.0, 1.0, (0, 1.0));
+        for n in 1..=most.min(self.model_purse.affords()) {
+            odds *= self.odds.of(Source::Model, Place::Copy, n - 1);
+            gain += odds;
+            let rate = gain / (costs.ns(1 + n, depth) / plain + n as f32 * cost);
+            if rate > best.1 {
+                best = (n, rate);
+            }
+        }
+        best.0
     }
 
     /// The last proposal.
@@ -273,7 +294,9 @@ impl Drafter {
         let count = &mut self.counts[self.proposal.source as usize];
         count.offered += offered as u64;
         count.accepted += accepted as u64;
-        self.purse.settle(offered, accepted, price);
+        let is_model = self.proposal.source == Source::Model;
+        let purse = if is_model { &mut self.model_purse } else { &mut self.purse };
+        purse.settle(offered, accepted, price);
     }
 
     /// Draft tokens since `start`, by `Source as usize`.

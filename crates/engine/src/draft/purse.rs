@@ -9,6 +9,8 @@ use super::DRAFT_MAX;
 const START: f32 = 0.2;
 /// More, for the word of a client that sent a prediction.
 const VOUCHED: f32 = 0.3;
+/// For a draft model, whose every token is paid for before it is right or wrong: somebody chose to have one.
+const INVESTED: f32 = 4.0;
 /// For each token of the answer.
 const EARNED: f32 = 0.01;
 /// Gains beyond this are forgotten, so that a long good time does not pay for a long bad one.
@@ -24,6 +26,11 @@ pub struct Purse {
 impl Purse {
     pub fn new(is_predicted: bool) -> Self {
         Self { held: START + if is_predicted { VOUCHED } else { 0.0 }, price: PRICE }
+    }
+
+    /// For the drafts of a draft model.
+    pub fn of_model() -> Self {
+        Self { held: INVESTED, price: 0.5 }
     }
 
     /// Tokens were decoded.
