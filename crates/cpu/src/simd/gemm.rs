@@ -240,25 +240,29 @@ const fn rows_max<L: Lanes, S: ScalesOf>() -> usize {
     if S::GROUP == 16 && L::TILE > 4 { 4 } else { L::TILE }
 }
 
-/// What will be read after this item, asked for evenly while this one is worked on.
+/// What will be read after this item, codes and then scales, asked for evenly while this one is worked on.
 struct Next<'a> {
-    rest: &'a [u8],
+    rest: [&'a [u8]; 2],
     lines: usize,
 }
 
 impl<'a> Next<'a> {
     /// Over `pieces` times 32 columns of work.
     fn new(job: &Gemm<'a>, pieces: usize) -> Self {
+        let part = |from: &'a [u8], stride: usize| {
+            let rest = from.get(job.next * stride..).unwrap_or_default();
+            &rest[..rest.len().min(job.groups * stride)]
+        };
         let mat = job.mat;
-        let rest = mat.codes.get(job.next * mat.codes_stride..).unwrap_or_default();
-        let rest = &rest[..rest.len().min(job.groups * mat.codes_stride)];
-        Self { rest, lines: (rest.len() / 64).div_ceil(pieces.max(1)) }
+        let rest = [part(&mat.codes, mat.codes_stride), part(&mat.scales, mat.scales_stride)];
+        Self { rest, lines: ((rest[0].len() + rest[1].len()) / 64).div_ceil(pieces.max(1)) }
     }
 
     /// Where the share of the next `pieces` starts, and bytes per piece.
     fn take(&mut self, pieces: usize) -> (*const u8, usize) {
-        let (now, rest) = self.rest.split_at((pieces * self.lines * 64).min(self.rest.len()));
-        self.rest = rest;
+        let rest = if self.rest[0].is_empty() { &mut self.rest[1] } else { &mut self.rest[0] };
+        let (now, later) = rest.split_at((pieces * self.lines * 64).min(rest.len()));
+        *rest = later;
         (now.as_ptr(), if now.is_empty() { 0 } else { self.lines * 64 })
     }
 }

@@ -305,7 +305,7 @@ pub unsafe fn tile<
                 // A fixed number, asked for again where fewer are due: a loop here costs the accumulators their registers.
                 if !(R == 1 && T <= 4) {
                     for line in 0..lines_max(T) {
-                        L::prefetch_far(beside.next.wrapping_add(b * beside.step + line * 64));
+                        L::prefetch(beside.next.wrapping_add(b * beside.step + line * 64));
                     }
                 }
                 if R == 1 && T <= 4 && !C::IS_PANEL && !FILL {
