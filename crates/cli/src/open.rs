@@ -114,11 +114,15 @@ impl Opened {
     /// enough to tell two models apart without reading them whole.
     fn sample_hash(&self) -> String {
         let mut hash = 0;
-        for bytes in self.loaded.bytes() {
-            hash = base::rng::bits(hash, bytes.len() as u64, 1);
-            for sample in bytes.chunks(1 << 16) {
-                let words = sample[..sample.len().min(64)].chunks(8);
-                hash = words.fold(hash, |h, w| w.iter().fold(h, |h, b| base::rng::bits(h, u64::from(*b), 2)));
+        for file in &self.loaded.files {
+            hash = base::rng::bits(hash, file.bytes().len() as u64, 1);
+            // Each sample maps its neighbours too: without letting go, the whole file would count as our memory.
+            for (i, part) in file.bytes().chunks(1 << 24).enumerate() {
+                for sample in part.chunks(1 << 16) {
+                    let words = sample[..sample.len().min(64)].chunks(8);
+                    hash = words.fold(hash, |h, w| w.iter().fold(h, |h, b| base::rng::bits(h, u64::from(*b), 2)));
+                }
+                file.release((i << 24) as u64, part.len() as u64);
             }
         }
         format!("{hash:016x}")

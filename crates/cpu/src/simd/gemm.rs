@@ -164,8 +164,8 @@ unsafe fn few<L: Lanes, C: CodesOf, S: ScalesOf, const ZERO: u8>(
     }
 }
 
-/// One or two groups, any number of rows, panel by panel. The first rows of a panel decode the codes (`C`, `S`) and leave
-/// them, as bytes and f32 scales (`P`, `F`), to the others; a type whose codes are bytes already does not `FILL`.
+/// One or two groups, any number of rows, panel by panel. Scales (`S`) are decoded first (`F`). The first rows of a panel decode
+/// the codes (`C`) and leave them to the others as bytes (`P`); a type whose codes are bytes already does not `FILL`.
 #[inline(always)]
 unsafe fn many<L: Lanes, C: CodesOf, S: ScalesOf, P: CodesOf, F: ScalesOf, const ZERO: u8, const FILL: bool>(
     job: &Gemm<'_>,
@@ -200,10 +200,12 @@ unsafe fn many<L: Lanes, C: CodesOf, S: ScalesOf, P: CodesOf, F: ScalesOf, const
                 at += $t;
             }};
         }
-        if FILL && L::TILE >= 4 {
-            run!(C, S, FILL, 4);
-        } else if FILL {
-            run!(C, S, FILL, 2);
+        if FILL {
+            for i in 0..job.groups {
+                // SAFETY: `flat` has room for the scales of a panel of one group.
+                unsafe { flatten::<L, S>(job, i, from, share.cols, flat[i].cast()) };
+            }
+            if L::TILE >= 4 { run!(C, F, FILL, 4) } else { run!(C, F, FILL, 2) }
         }
         while at < n {
             let (rest, max) = (n - at, const { rows_max::<L, F>() });
@@ -217,30 +219,50 @@ unsafe fn many<L: Lanes, C: CodesOf, S: ScalesOf, P: CodesOf, F: ScalesOf, const
     }
 }
 
+/// Decodes the scales of group `i` for `cols` columns from `from` on.
+#[inline(always)]
+unsafe fn flatten<L: Lanes, S: ScalesOf>(job: &Gemm<'_>, i: usize, from: usize, cols: usize, flat: *mut f32) {
+    let step = if S::BIAS { 2 * LANES } else { LANES };
+    // SAFETY: the group's scales hold `from + cols` columns, and the caller has room for `cols` of them.
+    unsafe {
+        let scales = pointers(job, i).1.add(from / 256 * S::BYTES);
+        for g in 0..cols / S::GROUP {
+            L::store(flat.add(g * step), S::scale::<L>(scales, g));
+            if S::BIAS {
+                L::store(flat.add(g * step + LANES), S::bias::<L>(scales, g));
+            }
+        }
+    }
+}
+
 /// Rows of a tile whose accumulators fit the registers: weights in groups of 16 columns keep a partial sum apart.
 const fn rows_max<L: Lanes, S: ScalesOf>() -> usize {
     if S::GROUP == 16 && L::TILE > 4 { 4 } else { L::TILE }
 }
 
-/// What will be read after this item, asked for evenly while this one is worked on.
+/// What will be read after this item, codes and then scales, asked for evenly while this one is worked on.
 struct Next<'a> {
-    rest: &'a [u8],
+    rest: [&'a [u8]; 2],
     lines: usize,
 }
 
 impl<'a> Next<'a> {
     /// Over `pieces` times 32 columns of work.
     fn new(job: &Gemm<'a>, pieces: usize) -> Self {
+        let part = |from: &'a [u8], stride: usize| {
+            let rest = from.get(job.next * stride..).unwrap_or_default();
+            &rest[..rest.len().min(job.groups * stride)]
+        };
         let mat = job.mat;
-        let rest = mat.codes.get(job.next * mat.codes_stride..).unwrap_or_default();
-        let rest = &rest[..rest.len().min(job.groups * mat.codes_stride)];
-        Self { rest, lines: (rest.len() / 64).div_ceil(pieces.max(1)) }
+        let rest = [part(&mat.codes, mat.codes_stride), part(&mat.scales, mat.scales_stride)];
+        Self { rest, lines: ((rest[0].len() + rest[1].len()) / 64).div_ceil(pieces.max(1)) }
     }
 
     /// Where the share of the next `pieces` starts, and bytes per piece.
     fn take(&mut self, pieces: usize) -> (*const u8, usize) {
-        let (now, rest) = self.rest.split_at((pieces * self.lines * 64).min(self.rest.len()));
-        self.rest = rest;
+        let rest = if self.rest[0].is_empty() { &mut self.rest[1] } else { &mut self.rest[0] };
+        let (now, later) = rest.split_at((pieces * self.lines * 64).min(rest.len()));
+        *rest = later;
         (now.as_ptr(), if now.is_empty() { 0 } else { self.lines * 64 })
     }
 }
@@ -290,18 +312,14 @@ impl Share<'_, '_> {
             }
             let (mut codes, mut scales) = ([std::ptr::null(); R], [std::ptr::null(); R]);
             for r in 0..R {
-                (codes[r], scales[r]) = if C::IS_PANEL {
-                    (self.panel[i + r].cast_const(), self.flat[i + r].cast_const())
-                } else {
-                    let (c, s) = pointers(self.job, i + r);
-                    (c.add(self.from / 32 * C::BYTES), s.add(self.from / 256 * S::BYTES))
-                };
+                let (c, s) = pointers(self.job, i + r);
+                let packed = (c.add(self.from / 32 * C::BYTES), s.add(self.from / 256 * S::BYTES));
+                codes[r] = if C::IS_PANEL { self.panel[i + r].cast_const() } else { packed.0 };
+                scales[r] = if S::IS_FLAT { self.flat[i + r].cast_const() } else { packed.1 };
             }
-            let (mut panel, mut flat) = ([std::ptr::null_mut(); R], [std::ptr::null_mut(); R]);
-            for r in 0..R {
-                (panel[r], flat[r]) = (self.panel[i + r], self.flat[i + r].cast());
-            }
-            let beside = Beside { panel, flat, next: self.next, step: self.step };
+            let mut panel = [std::ptr::null_mut(); R];
+            panel.copy_from_slice(&self.panel[i..i + R]);
+            let beside = Beside { panel, next: self.next, step: self.step };
             let y = tile::<L, C, S, ZERO, FILL, R, T>(codes, scales, self.from, self.cols, acts, acc, beside);
             if self.from + self.cols == self.job.mat.cols {
                 sink::<L, R, T>(self.job, i, at, y);

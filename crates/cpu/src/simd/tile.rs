@@ -31,6 +31,8 @@ pub trait ScalesOf {
     const BIAS: bool;
     /// Bytes for 256 columns.
     const BYTES: usize;
+    /// Decoded, in a cache.
+    const IS_FLAT: bool;
     /// Scales of column group `g`.
     ///
     /// # Safety
@@ -172,6 +174,7 @@ macro_rules! scales_of {
             const GROUP: usize = $group;
             const BIAS: bool = $bias;
             const BYTES: usize = $bytes;
+            const IS_FLAT: bool = false;
             #[inline(always)]
             unsafe fn scale<L: Lanes>($p: *const u8, $g: usize) -> L::F {
                 // SAFETY: the offsets are those of `Scales` in packed.rs for group `g`, which the caller promises is there.
@@ -223,6 +226,7 @@ impl<const G: usize, const BIAS: bool> ScalesOf for Flat<G, BIAS> {
     const GROUP: usize = G;
     const BIAS: bool = BIAS;
     const BYTES: usize = 256 / G * LANES * if BIAS { 8 } else { 4 };
+    const IS_FLAT: bool = true;
     #[inline(always)]
     unsafe fn scale<L: Lanes>(p: *const u8, g: usize) -> L::F {
         // SAFETY: as the trait.
@@ -237,10 +241,8 @@ impl<const G: usize, const BIAS: bool> ScalesOf for Flat<G, BIAS> {
 
 /// What a tile does beside its multiplications, so that nobody has to wait for it.
 pub struct Beside<const R: usize> {
-    /// Where decoded codes and scales go, for the tiles of the rows that follow; used by tiles that `FILL`.
+    /// Where decoded codes go, for the tiles of the rows that follow; used by tiles that `FILL`.
     pub panel: [*mut u8; R],
-    /// As `panel`, for `Flat` scales.
-    pub flat: [*mut f32; R],
     /// What will be read next from memory, ...
     pub next: *const u8,
     /// ... and how far to go on in it per 32 columns, at most `lines_max` lines.
@@ -254,8 +256,7 @@ pub const fn lines_max(t: usize) -> usize {
 
 impl<const R: usize> Beside<R> {
     /// Nothing.
-    pub const NONE: Self =
-        Self { panel: [std::ptr::null_mut(); R], flat: [std::ptr::null_mut(); R], next: std::ptr::null(), step: 0 };
+    pub const NONE: Self = Self { panel: [std::ptr::null_mut(); R], next: std::ptr::null(), step: 0 };
 }
 
 /// `R` groups of weight rows times `T` rows of activations over the columns `from..from + cols`, added to `acc`.
@@ -263,7 +264,7 @@ impl<const R: usize> Beside<R> {
 ///
 /// # Safety
 /// Codes and scales of `cols` columns are readable at each pointer; each `acts` row holds `from + cols` columns; `ZERO` is the
-/// zero point of the codes (0: none); a tile that fills has room for `cols` columns of panel and scales.
+/// zero point of the codes (0: none); a tile that fills has room for `cols` columns of panel.
 /// The caller compiled us with the features of `L`.
 #[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "the innermost loop: each is a register or a constant")]
@@ -297,7 +298,6 @@ pub unsafe fn tile<
             negs[t] = acts[t].negs_of::<ZERO>().wrapping_add(g0);
             sums[t] = acts[t].sums_of(S::GROUP).wrapping_add(g0);
         }
-        let flat_step = if S::BIAS { 2 * LANES } else { LANES };
         let pieces = cols / 32;
         for block in 0..pieces.div_ceil(ACT_BLOCK / 32) {
             let mut part = [[zeros::<L>(); T]; R];
@@ -305,7 +305,7 @@ pub unsafe fn tile<
                 // A fixed number, asked for again where fewer are due: a loop here costs the accumulators their registers.
                 if !(R == 1 && T <= 4) {
                     for line in 0..lines_max(T) {
-                        L::prefetch_far(beside.next.wrapping_add(b * beside.step + line * 64));
+                        L::prefetch(beside.next.wrapping_add(b * beside.step + line * 64));
                     }
                 }
                 if R == 1 && T <= 4 && !C::IS_PANEL && !FILL {
@@ -374,17 +374,11 @@ pub unsafe fn tile<
                     }
                     for r in 0..R {
                         let scale = S::scale::<L>(scales[r], g);
-                        if FILL {
-                            L::store(beside.flat[r].add(g * flat_step), scale);
-                        }
                         for t in 0..T {
                             part[r][t] = L::fma(scale, L::to_f(dot[r][t]), part[r][t]);
                         }
                         if S::BIAS {
                             let bias = S::bias::<L>(scales[r], g);
-                            if FILL {
-                                L::store(beside.flat[r].add(g * flat_step + LANES), bias);
-                            }
                             for t in 0..T {
                                 part[r][t] = L::fma(bias, L::splat(*sums[t].add(g)), part[r][t]);
                             }
