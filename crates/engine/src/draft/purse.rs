@@ -9,8 +9,9 @@ use super::DRAFT_MAX;
 const START: f32 = 0.2;
 /// More, for the word of a client that sent a prediction.
 const VOUCHED: f32 = 0.3;
-/// For a draft model, whose every token is paid for before it is right or wrong: somebody chose to have one.
-const INVESTED: f32 = 4.0;
+/// For a draft model: reading its window costs about 5, and every token is paid for before it is right or wrong. Somebody
+/// chose to have one.
+const INVESTED: f32 = 12.0;
 /// For each token of the answer.
 const EARNED: f32 = 0.01;
 /// Gains beyond this are forgotten, so that a long good time does not pay for a long bad one.
