@@ -32,6 +32,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
 {"name":"f","arguments":"{\"a\":1}"}}]},{"role":"tool","tool_call_id":"c","content":"1"}],
 "tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{}}}}],"tool_choice":"auto"}"#,
         r#"{"model":"default","prompt":"def f(","suffix":"return x","max_tokens":8,"echo":false,"stop":"\n","logprobs":3}"#,
+        r#"{"model":"m","prompt":"x","prediction":{"type":"content","content":[{"type":"text","text":"y"}]},"speculation":"off",
+"prompt_cache_key":"k","service_tier":"flex","replay":"z","deadline_ms":9,"n_predict":0}"#,
         r#"{"prompt":[1,2,3],"temperature":0,"repetition_penalty":1.1,"presence_penalty":0,"frequency_penalty":-1}"#,
         "event: error\ndata: {\"a\":\u{e9}}\r\n\r\n: comment\rdata: [DONE]\n\n",
     ]

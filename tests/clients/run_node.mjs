@@ -206,6 +206,57 @@ const CHECKS = {
     }
   },
 
+  async prediction_changes_nothing_but_usage() {
+    const plain = await chat({ max_tokens: 24 });
+    const text = plain.choices[0].message.content;
+    const parts = [{ type: "text", text: text.slice(0, 9) }, { type: "text", text: text.slice(9) }];
+    for (const content of [text, parts, "entirely different ".repeat(8)]) {
+      const request = { max_tokens: 24, prediction: { type: "content", content } };
+      const r = await chat(request);
+      const s = await drain(await chat({ ...request, stream: true, stream_options: { include_usage: true } }));
+      same([r.choices[0].message.content, s.texts[0]], [text, text], `text with ${JSON.stringify(content)}`);
+      for (const usage of [r.usage, s.usage]) {
+        same(counts(usage), counts(plain.usage), "usage");
+        const d = usage.completion_tokens_details;
+        for (const n of [d?.accepted_prediction_tokens, d?.rejected_prediction_tokens])
+          want(Number.isInteger(n) && n >= 0, `completion_tokens_details ${JSON.stringify(d)}`);
+        want(d.accepted_prediction_tokens <= usage.completion_tokens, `${d.accepted_prediction_tokens} accepted`);
+      }
+    }
+  },
+
+  async speculation_off_changes_nothing() {
+    for (const more of [{}, { prompt: "x = 1\ny = 2\n".repeat(12) + "x =" }, { temperature: 0.8, seed: 4 }]) {
+      const texts = [];
+      for (const speculation of ["auto", "off"])
+        texts.push((await complete({ max_tokens: 24, ...more, speculation })).choices[0].text);
+      same(texts[1], texts[0], `text with ${JSON.stringify(more)}`);
+    }
+  },
+
+  async cache_key_and_tier() {
+    const plain = (await chat()).choices[0].message.content;
+    same((await chat({ prompt_cache_key: "project-1" })).choices[0].message.content, plain, "text");
+    same((await chat({ max_tokens: 2 })).service_tier ?? null, null, "service_tier when none was sent");
+    same((await chat({ max_tokens: 2, service_tier: "priority" })).service_tier, "priority", "service_tier");
+    for await (const c of await chat({ max_tokens: 2, service_tier: "flex", stream: true }))
+      same(c.service_tier, "flex", "service_tier of a chunk");
+  },
+
+  async max_tokens_0_only_fills_the_cache() {
+    const r = await complete({ max_tokens: 0 });
+    same([r.choices[0].text, r.choices[0].finish_reason, r.usage.completion_tokens], ["", "length", 0], "answer");
+    const c = await chat({ max_tokens: undefined, n_predict: 0 });
+    same([c.choices[0].message.content, c.choices[0].finish_reason], ["", "length"], "chat answer");
+  },
+
+  async replay_is_the_answer() {
+    const replay = "fn main() {\n    // ünï 😀 <|im_end|>\n    let purple = [1, 2, 3];\n}\n";
+    same((await complete({ max_tokens: 200, replay })).choices[0].text, replay, "text");
+    const s = await drain(await chat({ max_tokens: 200, replay, stream: true }));
+    same(s.texts[0], replay, "streamed chat");
+  },
+
   async unknown_model() {
     for (const call of [chat, complete]) {
       const e = await refused(OpenAI.NotFoundError, 404, call({ model: "no-such-model-7b" }));
@@ -225,6 +276,10 @@ const CHECKS = {
       ["messages", chat, { messages: [] }],
       ["max_tokens", chat, { max_tokens: "ten" }],
       ["top_logprobs", chat, { logprobs: true, top_logprobs: 21 }],
+      ["prediction.type", chat, { prediction: { type: "file", content: "x" } }],
+      ["service_tier", chat, { service_tier: "warp" }],
+      ["speculation", complete, { speculation: false }],
+      ["prompt_cache_key", chat, { prompt_cache_key: "k".repeat(513) }],
     ];
     for (const [param, call, more] of cases) {
       const e = await refused(OpenAI.BadRequestError, 400, call(more)).catch((f) => {

@@ -167,7 +167,9 @@ def chat_stream_without_usage_has_none(s):
 
 @check
 def chat_stream_arrives_in_pieces(s):
-    times = [time.monotonic() for c in s.chat(stream=True, max_tokens=12) if c.choices and c.choices[0].delta.content]
+    # Without drafts: tokens that were drafted right leave as one chunk.
+    stream = s.chat(stream=True, max_tokens=12, extra_body={"speculation": "off"})
+    times = [time.monotonic() for c in stream if c.choices and c.choices[0].delta.content]
     want(len(times) >= 3, f"only {len(times)} chunks with text")
 
 
@@ -418,6 +420,156 @@ def completion_with_suffix(s):
     same((texts[0], reasons[0]), (c.text, c.finish_reason), "streamed")
 
 
+# ---- how soon and how fast -------------------------------------------------------------------------------------------
+
+
+def predicted(usage):
+    """Accepted and rejected tokens of the prediction, checked."""
+    d = usage.completion_tokens_details
+    want(d is not None, "no completion_tokens_details")
+    got = (d.accepted_prediction_tokens, d.rejected_prediction_tokens)
+    want(all(type(x) is int and x >= 0 for x in got), f"accepted and rejected are {got!r}")
+    want(got[0] <= usage.completion_tokens, f"{got[0]} accepted of {usage.completion_tokens} generated")
+    return got
+
+
+@check
+def prediction_changes_nothing_but_usage(s):
+    plain = s.chat(max_tokens=24)
+    text = plain.choices[0].message.content
+    same(predicted(plain.usage), (0, 0), "accepted and rejected without a prediction")
+    half = len(text) // 2
+    for content in (
+        text,
+        [{"type": "text", "text": text[:half]}, {"type": "text", "text": text[half:]}],
+        "entirely different " * 8,
+        text[:half] + " no, otherwise",
+        "<|im_end|>",
+        "",
+    ):
+        prediction = {"type": "content", "content": content}
+        r = s.chat(max_tokens=24, prediction=prediction)
+        same(r.choices[0].message.content, text, f"text with prediction {content!r}")
+        same(r.choices[0].finish_reason, plain.choices[0].finish_reason, "finish_reason")
+        same(counts(r.usage), counts(plain.usage), "usage")
+        predicted(r.usage)
+        texts, _, usage, _ = streamed_chat(
+            s.chat(max_tokens=24, prediction=prediction, stream=True, stream_options={"include_usage": True})
+        )
+        same(texts, {0: text}, f"streamed text with prediction {content!r}")
+        same(counts(usage), counts(plain.usage), "usage of the stream")
+        predicted(usage)
+
+
+@check
+def prediction_with_choices_stops_and_seeds(s):
+    args = dict(temperature=0.8, seed=11, max_tokens=16, n=2)
+    plain = s.chat(**args)
+    texts = [c.message.content for c in plain.choices]
+    r = s.chat(**args, prediction={"type": "content", "content": texts[0]})
+    same([c.message.content for c in r.choices], texts, "texts")
+    predicted(r.usage)
+    stop = texts[0][len(texts[0]) // 2 :][:3]
+    one = {**args, "n": 1, "stop": stop}
+    expected, got = s.chat(**one), s.chat(**one, prediction={"type": "content", "content": texts[0]})
+    same(got.choices[0].message.content, expected.choices[0].message.content, f"text with stop={stop!r}")
+    same(counts(got.usage), counts(expected.usage), f"usage with stop={stop!r}")
+    predicted(got.usage)
+
+
+@check
+def prediction_on_completions(s):
+    plain = s.complete(max_tokens=16)
+    prediction = {"prediction": {"type": "content", "content": plain.choices[0].text}}
+    r = s.complete(max_tokens=16, extra_body=prediction)
+    same(r.choices[0].text, plain.choices[0].text, "text")
+    predicted(r.usage)
+
+
+@check
+def speculation_off_changes_nothing(s):
+    repeats = "x = 1\ny = 2\n" * 12 + "x ="
+    for prompt in (PROMPT, OPEN_ENDED, repeats):
+        for more in ({}, {"temperature": 0.8, "seed": 4}, {"logprobs": 1}):
+            auto, off = (
+                s.complete(prompt=prompt, max_tokens=24, extra_body={"speculation": x}, **more) for x in ("auto", "off")
+            )
+            same(off.choices[0].text, auto.choices[0].text, f"text of {prompt[:20]!r} with {more}")
+            same(off.choices[0].logprobs, auto.choices[0].logprobs, f"logprobs of {prompt[:20]!r} with {more}")
+            same(counts(off.usage), counts(auto.usage), "usage")
+    text = s.chat(extra_body={"speculation": "off"}).choices[0].message.content
+    same(text, s.chat().choices[0].message.content, "chat")
+    prediction = {"type": "content", "content": text}
+    same(predicted(s.chat(prediction=prediction, extra_body={"speculation": "off"}).usage), (0, 0), "drafts when off")
+
+
+@check
+def prompt_cache_key_changes_nothing(s):
+    text = s.chat().choices[0].message.content
+    for key in ("project-1", "project-1", "é" * 100, ""):
+        same(s.chat(prompt_cache_key=key).choices[0].message.content, text, f"text with the key {key[:9]!r}")
+
+
+@check
+def service_tier_is_echoed(s):
+    same(s.chat(max_tokens=2).service_tier, None, "service_tier when none was sent")
+    for tier in ("auto", "default", "flex", "priority"):
+        same(s.chat(max_tokens=2, service_tier=tier).service_tier, tier, "service_tier")
+        tiers = {c.service_tier for c in s.chat(max_tokens=2, service_tier=tier, stream=True)}
+        same(tiers, {tier}, "service_tier of the chunks")
+
+
+@check
+def max_tokens_0_only_fills_the_cache(s):
+    for more in ({"max_tokens": 0}, {"max_tokens": openai.omit, "extra_body": {"n_predict": 0}}):
+        r = s.complete(**more)
+        same((r.choices[0].text, r.choices[0].finish_reason), ("", "length"), "text and finish")
+        same((r.usage.prompt_tokens > 5, r.usage.completion_tokens), (True, 0), "usage")
+        r = s.chat(**more)
+        same((r.choices[0].message.content, r.choices[0].finish_reason), ("", "length"), "chat text and finish")
+    texts, reasons, usage = streamed_text(s.complete(max_tokens=0, stream=True, stream_options={"include_usage": True}))
+    same((texts.get(0, ""), reasons, usage.completion_tokens), ("", {0: "length"}, 0), "streamed")
+
+
+@check
+def n_predict_is_max_tokens(s):
+    r = s.complete(max_tokens=openai.omit, extra_body={"n_predict": 3})
+    same((r.choices[0].finish_reason, r.usage.completion_tokens), ("length", 3), "finish and tokens")
+
+
+@check
+def replay_is_the_answer(s):
+    forced = "fn main() {\n    // ünï 😀 <|im_end|>\n    let purple = [1, 2, 3];\n}\n"
+    for speculation in ("auto", "off"):
+        more = {"max_tokens": 200, "extra_body": {"replay": forced, "speculation": speculation}}
+        r = s.complete(**more)
+        same(r.choices[0].text, forced, "text")
+        want(5 < r.usage.completion_tokens < 100, f"{r.usage.completion_tokens} tokens")
+        texts, _, usage = streamed_text(s.complete(**more, stream=True, stream_options={"include_usage": True}))
+        same((texts[0], usage.completion_tokens), (forced, r.usage.completion_tokens), "streamed")
+        same(s.chat(**more).choices[0].message.content, forced, "chat")
+    more = {"max_tokens": 200, "extra_body": {"replay": forced}, "prediction": {"type": "content", "content": forced}}
+    r = s.chat(**more)
+    same(r.choices[0].message.content, forced, "with a prediction")
+    predicted(r.usage)
+    same(s.complete(max_tokens=3, extra_body={"replay": forced}).usage.completion_tokens, 3, "max_tokens holds")
+
+
+@check
+def deadline_ends_an_answer(s):
+    endless = {"replay": "word " * 1500, "speculation": "off", "deadline_ms": 700}
+    started = time.monotonic()
+    try:
+        r = s.complete(max_tokens=openai.omit, extra_body=endless)
+        same(r.choices[0].finish_reason, "length", "finish_reason")
+        want(r.usage.completion_tokens < 1000, f"{r.usage.completion_tokens} tokens in 0.7 s")
+    except openai.InternalServerError as e:
+        same((e.status_code, e.code), (503, "deadline_exceeded"), "error")
+        want(e.response.headers.get("retry-after", "").isdigit(), "no Retry-After")
+    took = time.monotonic() - started
+    want(took < 10, f"took {took:.1f} s of 0.7")
+
+
 # ---- refusals --------------------------------------------------------------------------------------------------------
 
 
@@ -444,6 +596,14 @@ def bad_fields_are_named(s):
         ("seed", s.complete, {"extra_body": {"seed": "seven"}}),
         ("stream", s.complete, {"extra_body": {"stream": "yes"}}),
         ("prompt", s.complete, {"extra_body": {"prompt": None}}),
+        ("prediction", s.chat, {"extra_body": {"prediction": "text"}}),
+        ("prediction.content", s.chat, {"extra_body": {"prediction": {"type": "content"}}}),
+        ("speculation", s.chat, {"extra_body": {"speculation": "on"}}),
+        ("prompt_cache_key", s.chat, {"prompt_cache_key": "k" * 513}),
+        ("service_tier", s.chat, {"extra_body": {"service_tier": "warp"}}),
+        ("replay", s.complete, {"extra_body": {"replay": ""}}),
+        ("deadline_ms", s.complete, {"extra_body": {"deadline_ms": 0}}),
+        ("n_predict", s.complete, {"max_tokens": openai.omit, "extra_body": {"n_predict": -2}}),
     ]
     for param, call, more in cases:
         try:

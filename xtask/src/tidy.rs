@@ -20,6 +20,7 @@ const UNSAFE_FILES: &[&str] = &[
     // A counting allocator: proves that a parser's memory stays small.
     "crates/formats/tests/support/alloc.rs",
     // Another: proves that steps do not allocate.
+    "crates/engine/tests/draft_no_alloc.rs",
     "crates/engine/tests/no_alloc.rs",
     "crates/engine/tests/pages_no_alloc.rs",
     "crates/engine/tests/draft.rs",

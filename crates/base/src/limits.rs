@@ -139,7 +139,7 @@ pub const STEP_ROWS_MAX: usize = 512;
 pub const SLOTS_MAX: usize = 256;
 /// Worker threads.
 pub const THREADS_MAX: usize = 256;
-/// Disk space left free after a pull.
+/// Disk space left free after a pull, and after KV pages are saved.
 pub const DISK_SPARE_BYTES: u64 = 256 * 1024 * 1024;
 
 /// Bytes of one model file that a pull accepts.
@@ -170,6 +170,18 @@ pub const RECORD_BYTES_MAX: u64 = 64 * 1024;
 pub const RECORDS_MAX: usize = 10_000;
 /// Bytes of a model's name.
 pub const MODEL_NAME_BYTES_MAX: usize = 256;
+/// Bytes of one snapshot of KV pages on disk.
+pub const KV_FILE_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
+/// Pages in one snapshot.
+pub const KV_FILE_RECORDS_MAX: usize = 1 << 20;
+/// Snapshots of KV pages in one folder; the oldest goes first.
+pub const KV_FILES_MAX: usize = 4;
+/// Milliseconds to wait for the right to write a snapshot of KV pages.
+pub const KV_LOCK_MS_MAX: u64 = 100;
+/// Bytes of one KV page on disk.
+pub const KV_PAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Tokens of one KV page on disk.
+pub const KV_PAGE_LEN_MAX: usize = 1024;
 /// Files of a safetensors folder.
 pub const MODEL_DIR_FILES_MAX: usize = 1024;
 

@@ -25,46 +25,90 @@ pub struct Kernel {
 /// Weight bytes kept in turn, so that one row's pass finds them in memory and not in a cache.
 const TURN_BYTES: usize = 96 << 20;
 
+/// A matrix to measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// How its weights are stored.
+    pub dtype: DType,
+    /// Outputs.
+    pub rows: usize,
+    /// Inputs.
+    pub cols: usize,
+}
+
+impl Shape {
+    /// Shapes of the default model's feed-forward part in this type.
+    fn usual(dtype: DType) -> [Self; 2] {
+        let width = if dtype.block_len() == 256 { 1024 } else { 896 };
+        [Self { dtype, rows: 4864, cols: width }, Self { dtype, rows: width, cols: 4864 }]
+    }
+}
+
 /// Measures every weight type for each row count, and attention. `reps` calls each, medians.
 ///
 /// # Errors
 /// Memory.
 pub fn measure<B: Backend>(b: &mut B, types: &[DType], counts: &[usize], reps: usize) -> Result<Vec<Kernel>, OpsError> {
     let most = counts.iter().copied().max().unwrap_or(1);
-    let mut out = Vec::new();
-    b.reserve(most, 4864, 14, 64, 8192)?;
-    for dtype in types {
-        let shapes = if dtype.block_len() == 256 { [(4864, 1024), (1024, 4864)] } else { [(4864, 896), (896, 4864)] };
-        for (rows, cols) in shapes {
-            let bytes = conformance::random_weights(*dtype, rows, cols, 1);
-            let turns = if counts.contains(&1) { TURN_BYTES.div_ceil(bytes.len()) } else { 1 };
-            let load = |b: &mut B| b.load_mat(MatSrc { name: "bench", dtype: *dtype, rows, cols, bytes: &bytes });
-            let mats = (0..turns).map(|_| load(b)).collect::<Result<Vec<_>, _>>()?;
-            for n in counts {
-                let (mut x, mut y) = (b.new_act(*n, cols)?, b.new_act(*n, rows)?);
-                b.put(&mut x, *n, &conformance::random_rows(*n, cols, 3));
-                let mut times = Vec::new();
-                for i in 0..reps.max(if *n < 8 { turns } else { 2 }) + 1 {
-                    let start = Instant::now();
-                    let mat = &mats[i % mats.len()];
-                    b.project(&x, *n, None, &mut [Proj { mat, bias: None, out: &mut y }]);
-                    times.push(start.elapsed().as_secs_f64());
-                }
-                let s = crate::stats::median(&times[1..]).unwrap_or(f64::NAN);
-                out.push(Kernel {
-                    kernel: format!("gemm {} {rows}x{cols}", dtype.name()),
-                    rows: *n,
-                    ms: s * 1e3,
-                    gbps: bytes.len() as f64 / s / 1e9,
-                    gops: (2 * rows * cols * n) as f64 / s / 1e9,
-                });
-            }
-        }
-    }
+    let shapes: Vec<Shape> = types.iter().flat_map(|t| Shape::usual(*t)).collect();
+    let mut out = measure_shapes(b, &shapes, counts, reps)?;
     for (n, depth) in [(1, 512), (1, 4096), (most, most), (most, 4096)] {
         out.push(attention(b, n, depth, reps)?);
     }
     Ok(out)
+}
+
+/// Measures these matrices for each row count. `reps` calls each, medians.
+///
+/// # Errors
+/// Memory.
+pub fn measure_shapes<B: Backend>(
+    b: &mut B,
+    shapes: &[Shape],
+    counts: &[usize],
+    reps: usize,
+) -> Result<Vec<Kernel>, OpsError> {
+    let most = counts.iter().copied().max().unwrap_or(1);
+    let widest = shapes.iter().map(|s| s.rows.max(s.cols)).max().unwrap_or(1);
+    b.reserve(most, widest.max(4864), 14, 64, 8192)?;
+    let mut out = Vec::new();
+    for shape in shapes {
+        matrix(b, *shape, counts, reps, &mut out)?;
+    }
+    Ok(out)
+}
+
+fn matrix<B: Backend>(
+    b: &mut B,
+    Shape { dtype, rows, cols }: Shape,
+    counts: &[usize],
+    reps: usize,
+    out: &mut Vec<Kernel>,
+) -> Result<(), OpsError> {
+    let bytes = conformance::random_weights(dtype, rows, cols, 1);
+    let turns = if counts.contains(&1) { TURN_BYTES.div_ceil(bytes.len()) } else { 1 };
+    let load = |b: &mut B| b.load_mat(MatSrc { name: "bench", dtype, rows, cols, bytes: &bytes });
+    let mats = (0..turns).map(|_| load(b)).collect::<Result<Vec<_>, _>>()?;
+    for n in counts {
+        let (mut x, mut y) = (b.new_act(*n, cols)?, b.new_act(*n, rows)?);
+        b.put(&mut x, *n, &conformance::random_rows(*n, cols, 3));
+        let mut times = Vec::new();
+        for i in 0..reps.max(if *n < 8 { turns } else { 2 }) + 1 {
+            let start = Instant::now();
+            let mat = &mats[i % mats.len()];
+            b.project(&x, *n, None, &mut [Proj { mat, bias: None, out: &mut y }]);
+            times.push(start.elapsed().as_secs_f64());
+        }
+        let s = crate::stats::median(&times[1..]).unwrap_or(f64::NAN);
+        out.push(Kernel {
+            kernel: format!("gemm {} {rows}x{cols}", dtype.name()),
+            rows: *n,
+            ms: s * 1e3,
+            gbps: bytes.len() as f64 / s / 1e9,
+            gops: (2 * rows * cols * n) as f64 / s / 1e9,
+        });
+    }
+    Ok(())
 }
 
 /// The last `n` rows of a sequence of `depth` positions: 14 query heads on 2 key/value heads of 64.

@@ -2,6 +2,7 @@
 //! side by side over HTTP, `humaneval` asks for programs and runs them. A client of protocol (and of engine).
 #![forbid(unsafe_code)]
 
+pub mod ceiling;
 mod error;
 mod extract;
 mod http;
@@ -11,6 +12,7 @@ pub mod local;
 mod prompts;
 mod python;
 pub mod remote;
+pub mod roofline;
 pub mod stats;
 mod stream;
 

@@ -351,6 +351,35 @@ pub enum BenchWhat {
     Kernels(BenchKernels),
     /// What this machine can do at best: memory, int8, f32
     Ceiling(BenchCeiling),
+    /// Kernels and whole passes of a model below the machine's roofs, drawn as SVG
+    Roofline(BenchRoofline),
+}
+
+/// `vonk bench roofline`.
+#[derive(Args)]
+pub struct BenchRoofline {
+    /// Model to measure
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Repetitions
+    #[arg(long, default_value_t = 5, value_parser = reps)]
+    pub reps: usize,
+    /// Where to write the picture; without it, only the figures are printed
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Engine options.
+    #[command(flatten)]
+    pub engine: Engine,
+}
+
+/// A number of repetitions, within its bound.
+fn reps(text: &str) -> Result<usize, String> {
+    let most = base::limits::BENCH_REPS_MAX;
+    let n = text.parse().ok().filter(|n| (1..=most).contains(n));
+    n.ok_or_else(|| format!("it must be a number within 1..={most}"))
 }
 
 /// `vonk bench kernels`.

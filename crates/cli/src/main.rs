@@ -7,6 +7,7 @@ mod fault;
 mod files;
 mod generate;
 mod open;
+mod roofline;
 mod run;
 mod score;
 mod serve;

@@ -3,10 +3,12 @@
 use crate::args::{self, BenchWhat};
 use crate::fault::{Fault, print_json};
 use crate::open::{Opened, WithBackend, open, threads, with_backend};
+use ::bench::ceiling::{Bound, Ceilings, Demand};
 use ::bench::kernels::{self, Kernel};
 use ::bench::local::{Local, Part, Plan, measure, measure_rows};
 use ::bench::stats;
 use cpu::Ceiling;
+use formats::ModelDesc;
 use ops::Backend;
 use quant::DType;
 use serde_json::{Map, Value, json};
@@ -16,6 +18,19 @@ use std::time::Instant;
 const READ_BYTES: usize = 512 << 20;
 /// Repetitions of a ceiling's measurement.
 const CEILING_REPS: usize = 7;
+
+/// What a pass of this model needs.
+pub fn demand(desc: &ModelDesc) -> Demand {
+    let (traffic, hp) = (model::traffic(desc), &desc.hp);
+    let head_macs = (hp.d_model * hp.n_vocab) as u64;
+    Demand {
+        weight_bytes: traffic.weight_bytes,
+        kv_bytes: traffic.kv_bytes_per_position,
+        layer_macs: traffic.weight_macs.saturating_sub(head_macs),
+        head_macs,
+        attend_macs: (2 * hp.n_layers * hp.n_heads * hp.d_head) as u64,
+    }
+}
 
 /// The median; NaN of nothing.
 fn median(values: &[f64]) -> f64 {
@@ -28,18 +43,24 @@ pub fn bench(args: args::Bench) -> Result<(), Fault> {
         Some(BenchWhat::Rows(rows)) => return bench_rows(rows),
         Some(BenchWhat::Kernels(k)) => return bench_kernels(&k),
         Some(BenchWhat::Ceiling(c)) => return bench_ceiling(&c),
+        Some(BenchWhat::Roofline(r)) => return crate::roofline::roofline(&r),
         None => {}
     }
     if let Some(url) = &args.url {
         return remote(url, &args);
     }
     let opened = open(args.model.as_deref())?;
+    let (before, demand) = (ceilings(threads(&args.engine)), demand(&opened.loaded.desc));
     let mut reports = Vec::new();
     for depth in &args.depth {
         let plan = Plan { depth: *depth, prefill: args.prefill, decode: args.decode, reps: args.reps };
         let quiet = args.json;
         let (prefill, decode) = with_backend(&args.engine, Measure { opened: &opened, plan, quiet })?;
-        let local = Local { model: opened.found.name.clone(), threads: threads(&args.engine), prefill, decode };
+        let (model, threads) = (opened.found.name.clone(), threads(&args.engine));
+        let mut local = Local { model, threads, prefill, decode, ceiling: None };
+        if let Some(ceilings) = ceilings_again(local.threads, before) {
+            local.put_beside(ceilings, &demand);
+        }
         if args.json {
             print_json(&local)?;
         }
@@ -93,16 +114,39 @@ impl WithBackend for MeasureRows<'_> {
 
 fn bench_rows(args: args::BenchRows) -> Result<(), Fault> {
     let opened = open(args.model.as_deref())?;
-    let rows = with_backend(&args.engine, MeasureRows(&opened, &args))?;
+    let before = ceilings(threads(&args.engine));
+    let mut rows = with_backend(&args.engine, MeasureRows(&opened, &args))?;
+    let ceilings = ceilings_again(threads(&args.engine), before);
+    if let Some(ceilings) = ceilings {
+        let demand = demand(&opened.loaded.desc);
+        rows.iter_mut().for_each(|r| r.put_beside(ceilings, &demand, args.depth));
+    }
     if args.json {
-        return print_json(&json!({"rows": rows}));
+        return print_json(&json!({"rows": rows, "ceiling": ceilings}));
     }
     let one = rows.first().map_or(1.0, |r| median(&r.ms));
     for r in &rows {
         let ms = median(&r.ms);
-        println!("{:4} rows at depth {}: {ms:8.2} ms, {:5.2} x the first", r.rows, args.depth, ms / one);
+        let beside = beside(r.ceiling_ms, r.percent_of_ceiling, r.bound);
+        println!(
+            "{:4} rows at depth {}: {ms:8.2} ms, {:5.2} x the first; ceiling {beside}",
+            r.rows,
+            args.depth,
+            ms / one
+        );
     }
     Ok(())
+}
+
+/// A ceiling's figure, how much of it was reached, and what it is made of.
+fn beside(ceiling: Option<f64>, percent: Option<f64>, bound: Option<Bound>) -> String {
+    let bound = match bound {
+        Some(Bound::Memory) => "memory",
+        Some(Bound::Compute) => "compute",
+        None => return String::new(),
+    };
+    let (ceiling, percent) = (ceiling.unwrap_or(f64::NAN), percent.unwrap_or(f64::NAN));
+    format!("{ceiling:9.2} {percent:6.0} % {bound:>8}")
 }
 
 struct MeasureKernels<'a>(&'a args::BenchKernels, Vec<DType>);
@@ -132,8 +176,6 @@ fn bench_kernels(args: &args::BenchKernels) -> Result<(), Fault> {
     let measured = with_backend(&args.engine, MeasureKernels(args, types))?;
     let ceiling = ceilings(threads(&args.engine));
     if args.json {
-        let ceiling =
-            ceiling.map(|c| json!({"read_gbps": c.read_gbps, "int8_gops": c.int8_gops, "f32_gflops": c.f32_gflops}));
         return print_json(&json!({"kernels": measured, "ceiling": ceiling}));
     }
     println!("{:30} {:>5} {:>10} {:>8} {:>6} {:>9} {:>6}", "kernel", "rows", "ms", "GB/s", "of it", "Gop/s", "of it");
@@ -155,14 +197,8 @@ fn bench_kernels(args: &args::BenchKernels) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Ceilings of this machine at a thread count.
-struct Ceilings {
-    read_gbps: f64,
-    int8_gops: f64,
-    f32_gflops: f64,
-}
-
-fn ceilings(threads: usize) -> Option<Ceilings> {
+/// Measures the ceilings of this machine at a thread count.
+pub fn ceilings(threads: usize) -> Option<Ceilings> {
     let mut c = Ceiling::new(None, threads, READ_BYTES)?;
     let mut best = |work: &mut dyn FnMut(&mut Ceiling) -> u64| {
         let rate = |_| {
@@ -176,6 +212,11 @@ fn ceilings(threads: usize) -> Option<Ceilings> {
         int8_gops: best(&mut Ceiling::int8),
         f32_gflops: best(&mut Ceiling::f32),
     })
+}
+
+/// Measures the ceilings once more, after the work, and takes the higher ones: a shared machine drifts.
+pub fn ceilings_again(threads: usize, before: Option<Ceilings>) -> Option<Ceilings> {
+    Some(ceilings(threads)?.max(before?))
 }
 
 fn bench_ceiling(args: &args::BenchCeiling) -> Result<(), Fault> {
@@ -204,34 +245,27 @@ fn bench_ceiling(args: &args::BenchCeiling) -> Result<(), Fault> {
 /// Figures beside what memory and arithmetic would allow.
 fn print_table(opened: &Opened, reports: &[Local], threads: usize) {
     let traffic = model::traffic(&opened.loaded.desc);
-    let ceiling = ceilings(threads);
     println!(
         "{}, {threads} threads; {} weight bytes and {} KV bytes per position and token",
         opened.found.name, traffic.weight_bytes, traffic.kv_bytes_per_position
     );
-    if let Some(c) = &ceiling {
+    if let Some(c) = reports.first().and_then(|r| r.ceiling) {
         println!(
             "this machine: memory read {:.1} GB/s, int8 {:.0} Gop/s, f32 {:.0} GFLOP/s",
             c.read_gbps, c.int8_gops, c.f32_gflops
         );
     }
     println!(
-        "{:8} {:>6} {:>7} {:>10} {:>17} {:>9} {:>8}",
-        "", "tokens", "depth", "tok/s", "min-max", "ceiling", "of it"
+        "{:8} {:>6} {:>7} {:>10} {:>17} {:>9} {:>8} {:>8}",
+        "", "tokens", "depth", "tok/s", "min-max", "ceiling", "of it", "bound by"
     );
     for r in reports {
-        let line = |name: &str, p: &Part, ceiling: Option<f64>| {
-            let m = median(&p.tps);
-            let (low, high) = p.tps.iter().fold((f64::MAX, 0.0f64), |(l, h), x| (l.min(*x), h.max(*x)));
-            let beside = ceiling.map_or(String::new(), |c| format!("{c:9.1} {:6.0} %", 100.0 * m / c));
-            println!("{name:8} {:6} {:7} {m:10.1} {:>17} {beside}", p.n, p.depth, format!("{low:.1}-{high:.1}"));
-        };
-        if let Some(p) = &r.prefill {
-            line("prefill", p, ceiling.as_ref().map(|c| c.int8_gops * 1e9 / (2 * traffic.weight_macs) as f64));
-        }
-        if let Some(p) = &r.decode {
-            let bytes = traffic.weight_bytes + traffic.kv_bytes_per_position * (p.depth + p.n / 2) as u64;
-            line("decode", p, ceiling.as_ref().map(|c| c.read_gbps * 1e9 / bytes as f64));
+        for (name, p) in [("prefill", &r.prefill), ("decode", &r.decode)] {
+            let Some(p) = p else { continue };
+            let (low, high) = stats::min_max(&p.tps).unwrap_or((f64::NAN, f64::NAN));
+            let beside = beside(p.ceiling_tps, p.percent_of_ceiling, p.bound);
+            let range = format!("{low:.1}-{high:.1}");
+            println!("{name:8} {:6} {:7} {:10.1} {range:>17} {beside}", p.n, p.depth, median(&p.tps));
         }
     }
     if let Some((p, d)) = reports.first().and_then(|r| r.prefill.as_ref().zip(r.decode.as_ref())) {

@@ -1,6 +1,7 @@
 //! The engine's door: events in, effects out. Plain data; whoever drives the engine owns time, threads and text.
 
 use base::{RequestId, TokenId, limits};
+use std::ops::ControlFlow;
 
 /// How the next token is chosen from the logits. Applied in this order: logit bias, penalties, temperature, top_k, top_p, min_p.
 #[derive(Clone, Debug, PartialEq)]
@@ -279,6 +280,28 @@ pub struct Load {
     pub preempted: u64,
 }
 
+/// A page of the prefix cache, on its way to a disk or back.
+#[derive(Clone, Copy, Debug)]
+pub struct SavedPage<'a> {
+    /// Number of the page before it; `None` at the start of a sequence.
+    pub parent: Option<u32>,
+    /// Who may share it (`Request::salt`).
+    pub salt: u64,
+    /// Its tokens.
+    pub tokens: &'a [TokenId],
+    /// Its keys and values, all layers.
+    pub bytes: &'a [u8],
+}
+
+/// What a page's bytes are: pages go only into a cache that says the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageForm {
+    /// Bytes of one page.
+    pub bytes: usize,
+    /// Types, order and sizes of what is in them.
+    pub layout: String,
+}
+
 /// An engine of any backend, to be driven by one thread.
 pub trait Stepper: Send {
     /// Sizes and fingerprint.
@@ -290,4 +313,15 @@ pub trait Stepper: Send {
     fn load(&self) -> Load;
     /// Ends every request after a failed step: pages back, queue empty. The caller has told the clients.
     fn reset(&mut self);
+    /// What saved pages look like; `None` where nothing can be saved.
+    fn page_form(&self) -> Option<PageForm> {
+        None
+    }
+    /// Shows every cached page: parents before children, the most valuable first. Pages are numbered from 0 in this order.
+    fn save_pages(&mut self, _each: &mut dyn FnMut(SavedPage<'_>) -> ControlFlow<()>) {}
+    /// Takes back a saved page, in the order they were saved; `number` is its own, by which later ones name it as `parent`.
+    /// False where there is no room, or its parent was not taken.
+    fn restore_page(&mut self, _number: u32, _page: SavedPage<'_>) -> bool {
+        false
+    }
 }

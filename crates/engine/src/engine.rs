@@ -2,16 +2,17 @@
 //! are computed once, drafts are verified many at a time; invariant 3 makes all of it invisible in the answers. Where the
 //! time goes: `Lm::forward`. The parts: admit.rs (slots and pages), gather.rs (rows), choose.rs (tokens).
 
-use crate::api::{Effect, Event, Finish, Info, Load, Stepper};
+use crate::api::{Effect, Event, Finish, Info, Load, PageForm, SavedPage, Stepper};
 use crate::draft::{Costs, Pool, Proposal, Source};
 use crate::lm::{Lm, LmSizes, ModelLm};
-use crate::pages::Pages;
+use crate::pages::{Handle, Pages};
 use crate::queue::Queue;
 use crate::sampler::Sampler;
 use crate::slot::Slot;
 use base::{TokenId, limits};
 use model::{Model, Picks};
 use ops::{Backend, Batch, OpsError, PAGE_LEN, Row};
+use std::ops::ControlFlow;
 
 /// Tokens of other files and answers that drafts may come from.
 const POOL_TOKENS: usize = 1 << 18;
@@ -98,6 +99,8 @@ pub struct Engine<M: Lm> {
     pub(crate) preempted: u64,
     /// Rows and mean depth of the last step, until its time is told.
     pub(crate) last_step: (usize, usize),
+    /// Pages that were taken back from a disk, by their numbers.
+    restored: Vec<Option<Handle>>,
 }
 
 impl<B: Backend> Engine<ModelLm<B>>
@@ -150,6 +153,7 @@ impl<M: Lm> Engine<M> {
             admitted: 0,
             preempted: 0,
             last_step: (0, 0),
+            restored: Vec::new(),
             lm,
         }
     }
@@ -207,6 +211,39 @@ impl<M: Lm> Stepper for Engine<M> {
             rows: self.rows.len(),
             preempted: self.preempted,
         }
+    }
+
+    fn page_form(&self) -> Option<PageForm> {
+        Some(self.lm.page_form())
+    }
+
+    fn save_pages(&mut self, each: &mut dyn FnMut(SavedPage<'_>) -> ControlFlow<()>) {
+        let mut bytes = vec![0; self.lm.page_form().bytes];
+        let lm = &self.lm;
+        self.pages.walk(|page| {
+            lm.read_page(page.page, &mut bytes);
+            let parent = page.parent.and_then(|p| u32::try_from(p).ok());
+            each(SavedPage { parent, salt: page.salt, tokens: page.tokens, bytes: &bytes })
+        });
+    }
+
+    fn restore_page(&mut self, number: u32, page: SavedPage<'_>) -> bool {
+        let number = number as usize;
+        if number == 0 {
+            self.restored.clear();
+        }
+        let parent = page.parent.and_then(|p| self.restored.get(p as usize).copied().flatten());
+        let is_known = page.tokens.iter().all(|t| (*t as usize) < self.info.n_vocab);
+        let is_sound = is_known && parent.is_some() == page.parent.is_some();
+        let adopted = if is_sound { self.pages.adopt(parent, page.salt, page.tokens) } else { None };
+        if number < self.pages.total() {
+            self.restored.resize(self.restored.len().max(number + 1), None);
+            self.restored[number] = adopted.map(|a| a.handle);
+        }
+        if let Some(free) = adopted.and_then(|a| a.page) {
+            self.lm.write_page(free, page.bytes);
+        }
+        adopted.is_some()
     }
 
     fn reset(&mut self) {

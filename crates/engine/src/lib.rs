@@ -15,8 +15,8 @@ pub mod sampler;
 mod slot;
 
 pub use api::{
-    Class, Constraint, Drafts, Effect, Event, Finish, Info, Load, Logprobs, Refusal, Request, SOURCES, Sampling,
-    Stepper,
+    Class, Constraint, Drafts, Effect, Event, Finish, Info, Load, Logprobs, PageForm, Refusal, Request, SOURCES,
+    Sampling, SavedPage, Stepper,
 };
 pub use engine::{Config, Engine};
 pub use lm::{Lm, LmSizes, ModelLm};

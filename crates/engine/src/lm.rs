@@ -1,6 +1,7 @@
 //! What the engine needs of a language model: rows in, scores of the picked rows out, and pages that can be copied, read and
 //! written. `ModelLm` is a model on a backend; the simulator puts a toy in its place.
 
+use crate::api::PageForm;
 use base::TokenId;
 use model::{Model, Picks, Scratch};
 use ops::{Backend, Batch, OpsError};
@@ -19,6 +20,12 @@ pub trait Lm: Send {
     fn best(&self, i: usize) -> TokenId;
     /// Copies one page.
     fn copy_page(&mut self, from: u32, to: u32);
+    /// What a page's bytes are.
+    fn page_form(&self) -> PageForm;
+    /// Copies a page's bytes out.
+    fn read_page(&self, page: u32, out: &mut [u8]);
+    /// Puts such bytes into a page.
+    fn write_page(&mut self, page: u32, bytes: &[u8]);
 }
 
 /// A model on a backend.
@@ -77,5 +84,14 @@ where
     }
     fn copy_page(&mut self, from: u32, to: u32) {
         self.backend.kv_copy_page(&mut self.kv, from, to);
+    }
+    fn page_form(&self) -> PageForm {
+        PageForm { bytes: self.backend.kv_page_bytes(&self.kv), layout: self.backend.kv_layout(&self.kv) }
+    }
+    fn read_page(&self, page: u32, out: &mut [u8]) {
+        self.backend.kv_read_page(&self.kv, page, out);
+    }
+    fn write_page(&mut self, page: u32, bytes: &[u8]) {
+        self.backend.kv_write_page(&mut self.kv, page, bytes);
     }
 }

@@ -1,35 +1,10 @@
 //! Drafts: the suffix automaton against naive search, allotment against brute force, copying through edits, the bound on losses,
-//! no allocation, linear work.
+//! hostile text.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use base::TokenId;
 use base::rng::bits;
 use engine::draft::{Costs, DRAFT_MAX, Drafter, Pool, Proposal, Source, Suffixes, allot};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
-struct Counting;
-
-thread_local! {
-    // Tests run side by side: each thread counts its own.
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: every call goes to the system's allocator unchanged; counting touches no memory of it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        _ = ALLOCATIONS.try_with(|n| n.set(n.get() + 1));
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Tokens that repeat nothing.
 fn fresh(n: usize, seed: u64) -> Vec<TokenId> {
@@ -137,6 +112,12 @@ fn decode(drafter: &mut Drafter, prompt: &[TokenId], answer: &[TokenId], predict
     steps
 }
 
+/// Starts a sequence that may lose some: as after a draft of 20 tokens that were all right.
+fn start(drafter: &mut Drafter, prompt: &[TokenId], prediction: &[TokenId], stops: &[TokenId]) {
+    drafter.start(prompt, prediction, stops);
+    drafter.verified(20, 20, 0.1);
+}
+
 #[test]
 fn a_copy_takes_few_steps() {
     let file = fresh(1000, 1);
@@ -176,7 +157,7 @@ fn a_copy_prefers_the_neighbourhood_of_its_last_place() {
     let (block, ends) = (fresh(40, 4), fresh(3, 5));
     let file = [&block[..], &ends[..1], &block, &ends[1..2], &block, &ends[2..], &fresh(50, 6)].concat();
     let mut drafter = Drafter::new(1024);
-    drafter.start(&[], &file, &[]);
+    start(&mut drafter, &[], &file, &[]);
     let mut tokens = vec![];
     for i in 0..70 {
         tokens.push(file[i]);
@@ -192,7 +173,7 @@ fn a_copy_prefers_the_neighbourhood_of_its_last_place() {
 fn drafts_end_at_a_stop_token() {
     let file = fresh(50, 8);
     let mut drafter = Drafter::new(256);
-    drafter.start(&[&file[..], &[9], &file[..20]].concat(), &[], &[file[30]]);
+    start(&mut drafter, &[&file[..], &[9], &file[..20]].concat(), &[], &[file[30]]);
     let p = drafter.propose(&[&file[..], &[9], &file[..20]].concat(), None);
     assert_eq!(p.tokens(), &file[20..31]);
 }
@@ -201,9 +182,31 @@ fn drafts_end_at_a_stop_token() {
 fn a_period_is_drafted_beyond_the_end_of_the_text() {
     let mut drafter = Drafter::new(256);
     let text = [8, 1, 2, 3, 1, 2, 3];
-    drafter.start(&text, &[], &[]);
+    start(&mut drafter, &text, &[], &[]);
     let p = drafter.propose(&text, None);
     assert_eq!(p.tokens()[..8], [1, 2, 3, 1, 2, 3, 1, 2]);
+}
+
+#[test]
+fn a_draft_model_is_believed_as_far_as_it_was_right() {
+    let mut drafter = Drafter::new(1024);
+    start(&mut drafter, &[0], &[], &[]);
+    let mut tokens = vec![0];
+    let text = fresh(400, 40);
+    let odds = |d: &mut Drafter| d.propose_model(&text[..4]).odds().to_vec();
+    let before = odds(&mut drafter);
+    // Its first two tokens are right, the third never.
+    for three in text.chunks_exact(3) {
+        drafter.propose(&tokens, None);
+        drafter.propose_model(&[three[0], three[1], 5]);
+        tokens.extend(three);
+        drafter.grow(&tokens);
+        drafter.verified(3, 2, 0.1);
+    }
+    let after = odds(&mut drafter);
+    assert!(after[0] > 0.95 && after[1] > 0.95 && after[2] < 0.1 && after[3] == before[3], "{before:?} {after:?}");
+    let count = drafter.counts()[Source::Model as usize];
+    assert_eq!((count.offered, count.accepted), (399, 266));
 }
 
 #[test]
@@ -224,7 +227,7 @@ fn losses_are_bounded_whatever_happens() {
         plain += costs.ns(1, 512);
         tokens.push(if bits(1, n, 0).is_multiple_of(4) { (n + 10) as TokenId } else { wrong });
         let lost = (spent - plain) / costs.ns(1, 512);
-        assert!(lost <= 1.5 + 0.01 * (n + 1) as f32 + 0.05, "{lost} after {n} tokens");
+        assert!(lost <= 0.2 + 0.01 * (n + 1) as f32 + 0.05, "{lost} after {n} tokens");
     }
 }
 
@@ -235,7 +238,7 @@ fn sequences_draft_only_from_their_own_salt() {
     pool.add(1, &file);
     let mut drafter = Drafter::new(256);
     for salt in [1, 2] {
-        drafter.start(&file[..20], &[], &[]);
+        start(&mut drafter, &file[..20], &[], &[]);
         let p = drafter.propose(&file[..20], Some((&pool, salt)));
         let expect: &[TokenId] = if salt == 1 { &file[20..30] } else { &[] };
         assert_eq!(&p.tokens()[..expect.len().min(p.tokens().len())], expect, "salt {salt}");
@@ -292,35 +295,8 @@ fn costs_learn_the_machine_and_stay_monotone() {
 }
 
 #[test]
-fn nothing_is_allocated_after_new() {
-    let file = fresh(2000, 20);
-    let prompt = [&[1, 2], &file[..], &[3]].concat();
-    let answer = [&file[..700], &fresh(20, 21), &file[720..]].concat();
-    let (mut drafter, mut pool, mut costs) = (Drafter::new(5000), Pool::new(3000), Costs::new());
-    let mut tokens = Vec::with_capacity(5000);
-    let before = ALLOCATIONS.with(Cell::get);
-    for round in 0..3 {
-        let prediction = if round == 1 { &file[..] } else { &[] };
-        drafter.start(&prompt, prediction, &[3]);
-        tokens.clear();
-        tokens.extend_from_slice(&prompt);
-        for token in &answer {
-            let mut take = [0];
-            allot(&costs, 1, tokens.len(), &[drafter.propose(&tokens, Some((&pool, 1)))], 64, &mut take);
-            drafter.verified(take[0], 0, 0.001);
-            costs.observe(1 + take[0], tokens.len(), 12_000_000);
-            tokens.push(*token);
-            drafter.grow(&tokens);
-        }
-        drafter.propose_model(&answer[..20]);
-        pool.add(1, &tokens);
-    }
-    assert_eq!(ALLOCATIONS.with(Cell::get) - before, 0);
-}
-
-#[test]
-fn hostile_text_costs_linear_memory_and_odd_calls_do_no_harm() {
-    // One token over and over, and Fibonacci words, are what quadratic indexes fear; capacity holds for both.
+fn hostile_text_and_odd_calls_do_no_harm() {
+    // One token over and over, and Fibonacci words, are what quadratic indexes fear.
     let n = 60_000;
     let mut fibonacci = (vec![1], vec![1, 2]);
     while fibonacci.1.len() < n {
@@ -329,9 +305,7 @@ fn hostile_text_costs_linear_memory_and_odd_calls_do_no_harm() {
     }
     for text in [vec![7; n], fibonacci.1[..n].to_vec(), random(n, 2, 1)] {
         let mut suffixes = Suffixes::new(n);
-        let before = ALLOCATIONS.with(Cell::get);
         assert!(text.iter().all(|t| suffixes.push(*t)));
-        assert_eq!(ALLOCATIONS.with(Cell::get), before);
         assert!(suffixes.longest().is_some());
     }
     let mut drafter = Drafter::new(16);

@@ -198,7 +198,8 @@ impl Answer {
         }
         let sum = |of: fn(&Choice) -> u64| self.choices.iter().map(of).sum::<u64>();
         let offered = sum(|c| c.drafts.offered[PREDICTION]);
-        let accepted = sum(|c| c.drafts.accepted[PREDICTION]);
+        // What was kept and then cut off by a stop string is not in the answer, so the client's prediction of it was wrong.
+        let accepted = sum(|c| c.drafts.accepted[PREDICTION].min(c.n_tokens));
         Usage::new(prompt, cached, sum(|c| c.n_tokens)).with_prediction(accepted, offered.saturating_sub(accepted))
     }
 

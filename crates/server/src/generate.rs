@@ -210,7 +210,10 @@ impl Prepared {
     fn with_hints(mut self) -> Result<Self, ApiError> {
         let (kit, n_ctx) = (&self.model.text, self.model.runner.info.n_ctx);
         if let Some(text) = self.generate.hints.prediction.take() {
-            let end = text.floor_char_boundary(n_ctx.saturating_mul(limits::PROMPT_BYTES_PER_CTX_TOKEN_MAX));
+            let mut end = text.len().min(n_ctx.saturating_mul(limits::PROMPT_BYTES_PER_CTX_TOKEN_MAX));
+            while !text.is_char_boundary(end) {
+                end -= 1;
+            }
             self.prediction = kit.encode_answer(&text[..end]);
             self.prediction.truncate(n_ctx);
         }

@@ -90,6 +90,18 @@ pub enum StoreError {
         /// What is wrong, with the entry's name or the line.
         why: String,
     },
+    /// Another process writes the same snapshot of KV pages.
+    #[error("{} is being written by another process; nothing was saved", path.display())]
+    KvBusy {
+        /// The snapshot.
+        path: PathBuf,
+    },
+    /// A page was offered that a snapshot of KV pages cannot hold: a mistake of the program, not of the disk.
+    #[error("a KV page cannot be saved: {why}")]
+    KvMisuse {
+        /// The rule that it breaks.
+        why: &'static str,
+    },
     /// There is no folder to keep models in.
     #[error("no folder for models: neither VONK_HOME nor HOME is set. Set VONK_HOME to a folder with room for them")]
     NoHome,

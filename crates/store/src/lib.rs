@@ -1,4 +1,4 @@
-//! Model files on disk: the catalogue, pulling, checking, mapping. All crash safety of the house lives here.
+//! Model files on disk: the catalogue, pulling, checking, mapping; KV pages on disk. All crash safety of the house lives here.
 //!
 //! A pulled file is a *blob* named by its SHA-256, complete and read-only before it has that name; a *record* says which
 //! model name stands for which blob. Time goes into the network, then into hashing (once, while the bytes come).
@@ -10,6 +10,7 @@ pub mod digest;
 pub mod error;
 mod http;
 mod hub;
+pub mod kv_file;
 mod load;
 #[allow(unsafe_code)]
 pub mod map;
@@ -31,6 +32,7 @@ mod test_server;
 pub use catalogue::{Catalogue, DEFAULT_MODEL, Entry};
 pub use digest::Digest;
 pub use error::{StoreError, Tried};
+pub use kv_file::{KvFile, KvLimits, KvRead, KvRecord, KvWriter, KvWritten};
 pub use load::{Found, LoadedModel};
 pub use map::{Change, ModelFile};
 pub use progress::{Event, Progress, Silent};

@@ -99,6 +99,11 @@ impl Store {
         &self.layout.root
     }
 
+    /// The folder for KV pages (`KvFile`); made when it is first used.
+    pub fn kv_dir(&self) -> PathBuf {
+        self.layout.root.join("kv")
+    }
+
     /// The models that can be pulled by name.
     pub fn catalogue(&self) -> &Catalogue {
         &self.catalogue

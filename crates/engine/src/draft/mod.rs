@@ -31,10 +31,14 @@ const STOPS_MAX: usize = 32;
 const BACK_MAX: usize = 32;
 /// ... and this far behind it.
 const AHEAD_MAX: usize = 256;
+/// Nearer than this to where equal lengths would lead, a match is close.
+const CLOSE_MAX: usize = 12;
+/// Replacements by as many tokens are guessed for so many.
+const SWAP_MAX: usize = 3;
 /// Matches beside the place that was left are measured up to this length.
 const NEAR_MATCH_MAX: usize = 32;
 /// Tokens after which a jump is believed: the next search begins there, not where the copy was left.
-const PROVEN: usize = 3;
+const JUMP_PROVEN: usize = 3;
 /// A copy that ran this long is followed without looking at alternatives.
 const SURE: usize = 16;
 /// Guesses at one position.
@@ -142,6 +146,7 @@ enum At {
 #[derive(Clone, Copy)]
 struct Cursor {
     at: usize,
+    place: Place,
     /// Tokens that agree before it.
     run: usize,
     /// Of them, since the cursor was set.
@@ -183,14 +188,14 @@ impl Drafter {
             guesses: Vec::with_capacity(GUESSES_MAX),
             written: None,
             odds: Odds::new(),
-            purse: Purse::new(),
+            purse: Purse::new(false),
             proposal: Proposal::new(Source::History),
             counts: [Count::default(); SOURCES],
         }
     }
 
     /// A new sequence: its prompt, what its client expects as the answer (may be empty), and the tokens that end it (drafts go
-    /// no further). Counters begin at zero; acceptance learned from earlier sequences stays as a hint.
+    /// no further). Nothing is carried over from the sequence before.
     pub fn start(&mut self, prompt: &[TokenId], prediction: &[TokenId], stops: &[TokenId]) {
         self.text.clear();
         self.n_predicted = prediction.len().min(self.n_ctx);
@@ -198,7 +203,7 @@ impl Drafter {
         self.stops.clear();
         self.stops.extend(stops.iter().take(STOPS_MAX));
         self.guesses.clear();
-        self.odds.fade();
+        self.odds = Odds::new();
         self.counts = Default::default();
         self.proposal.clear(Source::History);
         if self.n_predicted > 0 {
@@ -209,7 +214,7 @@ impl Drafter {
         // The answer is expected to begin where the prediction does.
         self.cursor = None;
         self.left = (self.n_predicted > 0).then_some((0, 0));
-        self.purse = Purse::new();
+        self.purse = Purse::new(self.n_predicted > 0);
     }
 
     /// `tokens` is the whole history (prompt and answer so far), a continuation of what was seen before.
@@ -246,12 +251,12 @@ impl Drafter {
         &self.proposal
     }
 
-    /// Takes a draft model's guess as the proposal.
+    /// Takes a draft model's guess as the proposal, instead of the one that `propose` made.
     pub fn propose_model(&mut self, draft: &[TokenId]) -> &Proposal {
-        self.guesses.clear();
+        self.written = None;
         self.proposal.clear(Source::Model);
         for (i, token) in draft.iter().take(self.purse.affords()).enumerate() {
-            self.proposal.push(*token, self.odds.of(Source::Model, Place::Near, i));
+            self.proposal.push(*token, self.odds.of(Source::Model, Place::Copy, i));
         }
         &self.proposal
     }
@@ -295,14 +300,15 @@ impl Drafter {
         }
         if self.proposal.source == Source::Model {
             for (i, (draft, came)) in self.proposal.tokens.iter().zip(new).enumerate() {
-                self.odds.learn(Source::Model, Place::Near, i, draft == came);
+                self.odds.learn(Source::Model, Place::Copy, i, draft == came);
                 if draft != came {
                     break;
                 }
             }
         }
         self.guesses.clear();
-        self.proposal.clear(Source::History);
+        // The source stays for `verified`, which may come before or after.
+        self.proposal.clear(self.proposal.source);
     }
 
     /// Moves the cursor over a token of the answer, before it is taken in.
@@ -312,10 +318,10 @@ impl Drafter {
         }
         let Some(c) = &mut self.cursor else { return };
         if self.text.text().get(c.at) == Some(&token) {
-            *c = Cursor { at: c.at + 1, run: c.run + 1, proven: c.proven + 1 };
+            *c = Cursor { at: c.at + 1, run: c.run + 1, proven: c.proven + 1, ..*c };
             return;
         }
-        if c.proven >= PROVEN || self.left.is_none() {
+        if c.proven >= JUMP_PROVEN || self.left.is_none() {
             self.left = Some((c.at, 1));
         }
         self.cursor = None;
@@ -324,7 +330,7 @@ impl Drafter {
     fn guess(&mut self, tokens: &[TokenId], pool: Option<(&Pool, u64)>) {
         self.guesses.clear();
         if let Some(c) = self.cursor {
-            self.add_guess(Place::Near, c.run, c.at);
+            self.add_guess(c.place, c.run, c.at);
             if c.run >= SURE {
                 return;
             }
@@ -348,27 +354,38 @@ impl Drafter {
             pairs.take(NEAR_MATCH_MAX).take_while(|(a, b)| a == b).count()
         };
         let end = (left + AHEAD_MAX).min(text.len().saturating_sub(1));
-        // The longest match; of equals the nearest, ahead before behind.
-        let distance = |q: usize| if q >= left { 2 * (q - left) } else { 2 * (left - q) + 1 };
-        let best = (left.saturating_sub(BACK_MAX)..=end)
-            .map(|q| (matched(q), q))
-            .reduce(|a, b| if (b.0, distance(a.1)) > (a.0, distance(b.1)) { b } else { a });
-        if let Some((len, at)) = best.filter(|b| b.0 > 0) {
-            self.add_guess(Place::Near, len, at);
+        let expected = left + ago;
+        let mut best: [Option<(usize, usize, usize)>; 2] = [None, None];
+        for q in left.saturating_sub(BACK_MAX)..=end {
+            let (len, distance) = (matched(q), q.abs_diff(expected));
+            let best = &mut best[usize::from(distance > CLOSE_MAX)];
+            // The longest match; of equals the nearest, ahead before behind.
+            if len > 0 && best.is_none_or(|b| len > b.0 || len == b.0 && distance <= b.1) {
+                *best = Some((len, distance, q));
+            }
+        }
+        for (found, place) in best.into_iter().zip([Place::Close, Place::Wide]) {
+            if let Some((len, _, at)) = found {
+                self.add_guess(place, len, at);
+            }
         }
         // Tokens were replaced by as many others.
-        self.add_guess(Place::Near, 0, left + ago);
+        if ago <= SWAP_MAX {
+            self.add_guess(Place::Swap, 0, expected);
+        }
     }
 
     /// Where else did the end of this text occur?
     fn guess_far(&mut self) {
         let here = self.cursor.map(|c| c.at).or(self.left.map(|l| l.0));
-        if let Some(r) = self.text.longest() {
+        // A match as long as that where copying went on says nothing new.
+        let near = self.guesses.iter().map(|g| g.len).max().unwrap_or(0);
+        if let Some(r) = self.text.longest().filter(|r| r.len > near) {
             let ahead = |at: usize| here.is_some_and(|here| at >= here);
             let nearer = ahead(r.first) && (!ahead(r.latest) || r.first < r.latest);
             self.add_guess(Place::Far, r.len, if nearer { r.first } else { r.latest });
         }
-        let predicted = self.text.repeats().find(|r| r.first < self.n_predicted);
+        let predicted = self.text.repeats().find(|r| r.first < self.n_predicted && r.len > near);
         if let Some(r) = predicted {
             self.add_guess(Place::Far, r.len, r.first);
         }
@@ -390,7 +407,7 @@ impl Drafter {
         match guess.at {
             At::Text(at) => {
                 let proven = self.cursor.filter(|c| c.at == at).map_or(0, |c| c.proven);
-                self.cursor = Some(Cursor { at, run: guess.len, proven });
+                self.cursor = Some(Cursor { at, place: guess.place, run: guess.len, proven });
                 self.copy(guess, at, n);
             }
             At::Pool(found) => {

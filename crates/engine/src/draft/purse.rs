@@ -1,12 +1,14 @@
 //! What a sequence may lose by drafts that fail, whatever the odds say. All amounts are in the time of a token without drafts.
 //!
 //! Over any stretch of n tokens, drafts cost at most `HELD_MAX + EARNED * n` more than they bring, and over the first n tokens of
-//! a sequence `START + EARNED * n`: a draft is no longer than what it can lose by the price of the last one.
+//! a sequence `START + EARNED * n` (and `VOUCHED`): a draft is no longer than what it can lose by the price of the last one.
 
 use super::DRAFT_MAX;
 
 /// In the purse at the start of a sequence.
-const START: f32 = 1.5;
+const START: f32 = 0.2;
+/// More, for the word of a client that sent a prediction.
+const VOUCHED: f32 = 0.3;
 /// For each token of the answer.
 const EARNED: f32 = 0.01;
 /// Gains beyond this are forgotten, so that a long good time does not pay for a long bad one.
@@ -20,8 +22,8 @@ pub struct Purse {
 }
 
 impl Purse {
-    pub fn new() -> Self {
-        Self { held: START, price: PRICE }
+    pub fn new(is_predicted: bool) -> Self {
+        Self { held: START + if is_predicted { VOUCHED } else { 0.0 }, price: PRICE }
     }
 
     /// Tokens were decoded.

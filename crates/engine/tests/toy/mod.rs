@@ -4,7 +4,7 @@
 
 use base::{TokenId, rng};
 use engine::sampler::{Context, Sampler, argmax};
-use engine::{Constraint, Finish, Lm, Picks, Request};
+use engine::{Constraint, Finish, Lm, PageForm, Picks, Request};
 use ops::{Batch, PAGE_LEN};
 
 pub const VOCAB: usize = 40;
@@ -67,6 +67,18 @@ impl Lm for Toy {
     }
     fn best(&self, i: usize) -> TokenId {
         self.best[i]
+    }
+    fn page_form(&self) -> PageForm {
+        PageForm { bytes: PAGE_LEN * 4, layout: "toy".into() }
+    }
+    fn read_page(&self, page: u32, out: &mut [u8]) {
+        let tokens = &self.kv[page as usize * PAGE_LEN..][..PAGE_LEN];
+        out.chunks_exact_mut(4).zip(tokens).for_each(|(o, t)| o.copy_from_slice(&t.to_le_bytes()));
+    }
+    fn write_page(&mut self, page: u32, bytes: &[u8]) {
+        let tokens = &mut self.kv[page as usize * PAGE_LEN..][..PAGE_LEN];
+        let word = |b: &[u8]| u32::from_le_bytes(b.try_into().unwrap());
+        tokens.iter_mut().zip(bytes.chunks_exact(4)).for_each(|(t, b)| *t = word(b));
     }
     fn copy_page(&mut self, from: u32, to: u32) {
         let from = from as usize * PAGE_LEN;
