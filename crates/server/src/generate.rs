@@ -8,12 +8,14 @@ use protocol::chunks::{Chunks, Envelope, Shape};
 use protocol::{ApiError, ChatRequest, CompletionRequest, Generate, Prompt, ServiceTier};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use text::Grammar;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::answer::{Answer, id_prefix, queue_full, refused};
 use crate::app::{App, Model, Phase};
 use crate::body::{self, Received};
 use crate::caller::Caller;
+use crate::grammar::constraint;
 use crate::net::Peer;
 use crate::runner::{News, NoRoom, Note};
 use crate::stream::{SseBody, Whole};
@@ -28,6 +30,7 @@ struct Prepared {
     class: Class,
     prediction: Vec<TokenId>,
     replay: Vec<TokenId>,
+    grammar: Option<Grammar>,
 }
 
 /// Who asked, and when.
@@ -202,12 +205,13 @@ impl Prepared {
         prompts: Vec<Vec<TokenId>>,
         class: Class,
     ) -> Self {
-        Self { model, generate, logprobs, prompts, class, prediction: Vec::new(), replay: Vec::new() }
+        Self { model, generate, logprobs, prompts, class, prediction: Vec::new(), replay: Vec::new(), grammar: None }
     }
 
-    /// Reads the answers that the request brings along. A prediction is a hint and is cut to what can be used of it; a
+    /// Compiles what the answer must look like, and reads the answers that the request brings along. A prediction is a hint and is cut to what can be used of it; a
     /// replay is a measurement and must fit.
     fn with_hints(mut self) -> Result<Self, ApiError> {
+        self.grammar = self.model.text.grammar(&self.generate.response_format)?;
         let (kit, n_ctx) = (&self.model.text, self.model.runner.info.n_ctx);
         if let Some(text) = self.generate.hints.prediction.take() {
             let mut end = text.len().min(n_ctx.saturating_mul(limits::PROMPT_BYTES_PER_CTX_TOKEN_MAX));
@@ -218,6 +222,10 @@ impl Prepared {
             self.prediction.truncate(n_ctx);
         }
         if let Some(text) = self.generate.hints.replay.take() {
+            if self.grammar.is_some() {
+                let message = "`replay` gives the whole answer, and `response_format` asks for another. Leave one out.";
+                return Err(ApiError::field("replay", "unsupported_value", message));
+            }
             check_bytes(&self.model, text.len(), "replay")?;
             self.replay = kit.encode_answer(&text);
             let room = n_ctx - self.prompts.iter().map(Vec::len).max().unwrap_or(0).min(n_ctx);
@@ -317,6 +325,7 @@ fn requests(app: &App, prepared: &Prepared, origin: Origin) -> (Vec<Request>, Ve
                 speculate: g.hints.speculate,
                 prediction: prepared.prediction.clone(),
                 replay: prepared.replay.clone(),
+                constraint: prepared.grammar.as_ref().map(constraint),
                 ..Request::new(RequestId(app.mint()), prompt.clone(), max_tokens)
             });
         }

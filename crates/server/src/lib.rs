@@ -11,6 +11,7 @@ mod caller;
 mod config;
 mod gate;
 mod generate;
+mod grammar;
 mod kit;
 mod metrics;
 mod net;
