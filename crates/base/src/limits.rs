@@ -150,7 +150,7 @@ pub const GRAMMAR_STATES_MAX: usize = 16_384;
 /// Stack of the thread that compiles a grammar: the compiler recurses. Only the pages it touches cost memory.
 pub const GRAMMAR_STACK_BYTES: usize = 256 * 1024 * 1024;
 /// Bytes of all ordinary tokens of a vocabulary that grammars can be used with.
-pub const GRAMMAR_TRIE_BYTES_MAX: usize = (4 << 20) - 1;
+pub const GRAMMAR_TRIE_BYTES_MAX: usize = 4_000_000;
 /// Tokens of more bytes are left out of answers that follow a grammar.
 pub const GRAMMAR_TOKEN_BYTES_MAX: usize = 1000;
 /// Tokens back over which forced text is tokenised together with what is there.
