@@ -1,5 +1,6 @@
 //! `response_format`: the grammar that an answer must follow, as the engine asks for it.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use base::TokenId;
@@ -42,29 +43,46 @@ impl Grammars {
     }
 }
 
+/// Whether a limit of the grammar ended an answer, which then is not complete. The engine only knows that it ended.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cut(Arc<AtomicBool>);
+
+impl Cut {
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+}
+
 /// One answer under a grammar.
 #[derive(Debug)]
-struct Follow(Matcher);
+struct Follow {
+    matcher: Matcher,
+    cut: Cut,
+}
 
 /// A constraint at the beginning of an answer.
-pub(crate) fn constraint(grammar: &Grammar) -> Box<dyn Constraint> {
-    Box::new(Follow(grammar.matcher()))
+pub(crate) fn constraint(grammar: &Grammar, cut: &Cut) -> Box<dyn Constraint> {
+    Box::new(Follow { matcher: grammar.matcher(), cut: cut.clone() })
 }
 
 impl Constraint for Follow {
     fn allow(&mut self, mask: &mut [u32]) -> bool {
-        self.0.allow(mask)
+        let any = self.matcher.allow(mask);
+        if !any && self.matcher.is_failed() {
+            self.cut.0.store(true, Relaxed);
+        }
+        any
     }
 
     fn accept(&mut self, token: TokenId) {
-        self.0.accept(token);
+        self.matcher.accept(token);
     }
 
     fn force(&mut self, tokens: &mut Vec<TokenId>) {
-        self.0.force(tokens);
+        self.matcher.force(tokens);
     }
 
     fn copy(&self) -> Box<dyn Constraint> {
-        Box::new(Self(self.0.copy()))
+        Box::new(Self { matcher: self.matcher.copy(), cut: self.cut.clone() })
     }
 }

@@ -86,7 +86,10 @@ fn reason(message: &str) -> String {
     let message = message.split("\n<").next().unwrap_or_default();
     // A complaint about a regular expression shows the expression first.
     let message = message.rsplit_once("\nerror: ").map_or(message, |(_, what)| what).trim();
-    let end = message.floor_char_boundary(REASON_BYTES);
+    let mut end = message.len().min(REASON_BYTES);
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
     let tail = if end < message.len() { " ..." } else { "" };
     format!("{}{tail}", &message[..end])
 }

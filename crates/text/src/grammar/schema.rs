@@ -131,11 +131,11 @@ fn references<'a>(value: &'a Value, targets: &mut HashSet<&'a str>, widest: &mut
 /// Adds to an error of the compiler where in the schema its cause stands, if that can be found.
 pub(super) fn place(schema: &Value, error: TextError) -> TextError {
     let TextError::Grammar { reason, .. } = &error else { return error };
-    if let Some(format) = quoted_after(reason, "format: ") {
-        if let Some(path) = find(schema, &mut |o| (o.get("format")?.as_str()? == format).then_some("format")) {
-            let reason = format!("the format \"{format}\" at `{path}` is not supported; leave it out");
-            return TextError::grammar(path, reason);
-        }
+    if let Some(format) = quoted_after(reason, "format: ")
+        && let Some(path) = find(schema, &mut |o| (o.get("format")?.as_str()? == format).then_some("format"))
+    {
+        let reason = format!("the format \"{format}\" at `{path}` is not supported; leave it out");
+        return TextError::grammar(path, reason);
     }
     if reason.contains("Unimplemented keys") {
         let named = |o: &serde_json::Map<String, Value>| UNSUPPORTED.iter().find(|k| o.contains_key(**k)).copied();
@@ -145,11 +145,11 @@ pub(super) fn place(schema: &Value, error: TextError) -> TextError {
             return TextError::grammar(path, reason);
         }
     }
-    if reason.contains("oneOf constraints are not supported") {
-        if let Some(path) = find(schema, &mut |o| o.contains_key("oneOf").then_some("oneOf")) {
-            let reason = format!("the alternatives of `{path}` may overlap, which is not supported; use anyOf");
-            return TextError::grammar(path, reason);
-        }
+    if reason.contains("oneOf constraints are not supported")
+        && let Some(path) = find(schema, &mut |o| o.contains_key("oneOf").then_some("oneOf"))
+    {
+        let reason = format!("the alternatives of `{path}` may overlap, which is not supported; use anyOf");
+        return TextError::grammar(path, reason);
     }
     error
 }
