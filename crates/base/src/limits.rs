@@ -134,7 +134,7 @@ pub const GRAMMAR_DEPTH_MAX: usize = 64;
 /// Different targets of `$ref` in a JSON schema, and rules of a Lark grammar.
 pub const GRAMMAR_RULES_MAX: usize = 2048;
 /// Properties of one object in a JSON schema: compiling takes their square.
-pub const GRAMMAR_PROPERTIES_MAX: usize = 512;
+pub const GRAMMAR_PROPERTIES_MAX: usize = 256;
 /// Symbols of a compiled grammar.
 pub const GRAMMAR_SYMBOLS_MAX: usize = 100_000;
 /// Steps to build a grammar's regular expressions; about 50,000 a millisecond.
