@@ -69,9 +69,9 @@ pub(super) fn read(text: &str) -> Result<Value, TextError> {
         _ => return Err(TextError::grammar("", "the schema must be a JSON object")),
     };
     check("the nesting of the schema", "GRAMMAR_DEPTH_MAX", GRAMMAR_DEPTH_MAX, depth(&schema))?;
-    let (mut targets, mut widest) = (HashSet::new(), 0);
-    references(&schema, &mut targets, &mut widest);
-    check("the number of properties of one object", "GRAMMAR_PROPERTIES_MAX", GRAMMAR_PROPERTIES_MAX, widest)?;
+    let (mut targets, mut n_properties) = (HashSet::new(), 0);
+    count(&schema, &mut targets, &mut n_properties);
+    check("the number of properties in the schema", "GRAMMAR_PROPERTIES_MAX", GRAMMAR_PROPERTIES_MAX, n_properties)?;
     check("the number of $ref targets", "GRAMMAR_RULES_MAX", GRAMMAR_RULES_MAX, targets.len())?;
     Ok(schema)
 }
@@ -110,19 +110,16 @@ fn depth(value: &Value) -> usize {
     }
 }
 
-/// The different targets of `$ref`, and the most properties of one object.
-fn references<'a>(value: &'a Value, targets: &mut HashSet<&'a str>, widest: &mut usize) {
+/// The different targets of `$ref`, and the properties of all objects together, named or required.
+fn count<'a>(value: &'a Value, targets: &mut HashSet<&'a str>, n_properties: &mut usize) {
     match value {
-        Value::Array(items) => items.iter().for_each(|v| references(v, targets, widest)),
+        Value::Array(items) => items.iter().for_each(|v| count(v, targets, n_properties)),
         Value::Object(items) => {
             targets.extend(items.get("$ref").and_then(Value::as_str));
-            for key in ["properties", "patternProperties", "required"] {
-                let of = items
-                    .get(key)
-                    .map_or(0, |v| v.as_object().map_or_else(|| v.as_array().map_or(0, Vec::len), |o| o.len()));
-                *widest = of.max(*widest);
-            }
-            items.values().for_each(|v| references(v, targets, widest));
+            let named = |key| items.get(key).and_then(Value::as_object).map_or(0, |o| o.len());
+            let n_required = items.get("required").and_then(Value::as_array).map_or(0, Vec::len);
+            *n_properties += n_required.max(named("properties") + named("patternProperties"));
+            items.values().for_each(|v| count(v, targets, n_properties));
         }
         _ => {}
     }
