@@ -129,6 +129,35 @@ pub const TEMPLATE_OUTPUT_FACTOR_MAX: usize = 4;
 /// ... plus this many bytes.
 pub const TEMPLATE_OUTPUT_BYTES_EXTRA: usize = 1024 * 1024;
 
+/// Bytes of a grammar or JSON schema.
+pub const GRAMMAR_BYTES_MAX: usize = 256 * 1024;
+/// Nesting of arrays and objects in a JSON schema.
+pub const GRAMMAR_DEPTH_MAX: usize = 64;
+/// Different targets of `$ref` in a JSON schema, and rules of a Lark grammar.
+pub const GRAMMAR_RULES_MAX: usize = 2048;
+/// Properties in a JSON schema, of all objects together; each takes about a tenth of a millisecond to compile.
+pub const GRAMMAR_PROPERTIES_MAX: usize = 1024;
+/// Symbols of a compiled grammar.
+pub const GRAMMAR_SYMBOLS_MAX: usize = 100_000;
+/// Steps to build a grammar's regular expressions; about 50,000 a millisecond.
+pub const GRAMMAR_FUEL_MAX: u64 = 1_000_000;
+/// Steps of a grammar's regular expressions for one token; about 14,000 a millisecond.
+pub const GRAMMAR_STEP_FUEL_MAX: u64 = 100_000;
+/// Parser items of a grammar for one token; about 20,000 a millisecond.
+pub const GRAMMAR_STEP_ITEMS_MAX: usize = 50_000;
+/// Parser items of a grammar at one byte.
+pub const GRAMMAR_ROW_ITEMS_MAX: usize = 2000;
+/// Lexer states of one answer's grammar, 1 to 2 KiB each.
+pub const GRAMMAR_STATES_MAX: usize = 16_384;
+/// Stack of the thread that compiles a grammar: the compiler recurses. Only the pages it touches cost memory.
+pub const GRAMMAR_STACK_BYTES: usize = 256 * 1024 * 1024;
+/// Bytes of all ordinary tokens of a vocabulary that grammars can be used with.
+pub const GRAMMAR_TRIE_BYTES_MAX: usize = 4_000_000;
+/// Tokens of more bytes are left out of answers that follow a grammar.
+pub const GRAMMAR_TOKEN_BYTES_MAX: usize = 1000;
+/// Tokens back over which forced text is tokenised together with what is there.
+pub const GRAMMAR_TAIL_TOKENS: usize = 16;
+
 /// Decoder layers of a model.
 pub const LAYERS_MAX: usize = 1024;
 /// Any one width of a model (d_model, d_ff, heads * d_head).

@@ -58,6 +58,8 @@ pub struct Generate {
     pub include_usage: bool,
     /// The client's name for its user.
     pub user: Option<String>,
+    /// What the answer must look like.
+    pub response_format: ResponseFormat,
     /// How soon and how fast.
     pub hints: Hints,
 }
@@ -68,7 +70,6 @@ impl Generate {
     /// # Errors
     /// 400 that names the field.
     pub fn read<const N: usize>(o: &Object<'_, N>) -> Result<Self, ApiError> {
-        check_response_format(o)?;
         let repeat_penalty = o.get("repetition_penalty").or_else(|| o.get("repeat_penalty"));
         let include_usage = match o.get("stream_options") {
             None => false,
@@ -98,6 +99,7 @@ impl Generate {
             stream: o.get("stream").map(|f| f.boolean()).transpose()?.unwrap_or(false),
             include_usage,
             user: o.get("user").map(|f| f.string()).transpose()?,
+            response_format: read_response_format(o)?,
             hints: Hints::read(o)?,
         })
     }
@@ -153,16 +155,39 @@ fn read_logit_bias(field: &Field<'_>) -> Result<Vec<(TokenId, Bias)>, ApiError> 
     field.entries(limits::LOGIT_BIAS_MAX)?.into_iter().map(entry).collect()
 }
 
-fn check_response_format<const N: usize>(o: &Object<'_, N>) -> Result<(), ApiError> {
-    let Some(field) = o.get("response_format") else { return Ok(()) };
-    let kind = field.object(&["type"])?.need("type", "Send {\"type\":\"text\"} or leave `response_format` out.")?;
+/// What an answer must look like.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ResponseFormat {
+    /// Anything.
+    #[default]
+    Text,
+    /// A JSON object.
+    JsonObject,
+    /// JSON that is valid under this schema, as it was sent. `strict` or not, it always is.
+    JsonSchema(String),
+}
+
+fn read_response_format<const N: usize>(o: &Object<'_, N>) -> Result<ResponseFormat, ApiError> {
+    let Some(field) = o.get("response_format") else { return Ok(ResponseFormat::Text) };
+    let format = field.object(&["type", "json_schema"])?;
+    let kind = format.need("type", "Send {\"type\":\"text\"} or leave `response_format` out.")?;
     match kind.string()?.as_str() {
-        "text" => Ok(()),
-        "json_object" | "json_schema" => Err(field.error(
-            "unsupported_value",
-            "`response_format` other than {\"type\":\"text\"} is not supported yet. Leave it out and ask for JSON in the prompt.",
-        )),
-        _ => Err(kind.wrong_value("\"text\"")),
+        "text" => Ok(ResponseFormat::Text),
+        "json_object" => Ok(ResponseFormat::JsonObject),
+        "json_schema" => {
+            let advice = "Send {\"name\":...,\"schema\":{...}}.";
+            let named = format.need("json_schema", advice)?.object(&["name", "schema", "strict", "description"])?;
+            for name in ["name", "description"] {
+                named.get(name).map(|f| f.string()).transpose()?;
+            }
+            named.get("strict").map(|f| f.boolean()).transpose()?;
+            let schema = named.need("schema", "Send a JSON schema, or use {\"type\":\"json_object\"}.")?;
+            match schema.kind() {
+                "an object" => Ok(ResponseFormat::JsonSchema(schema.text().to_owned())),
+                _ => Err(schema.wrong_type("an object")),
+            }
+        }
+        _ => Err(kind.wrong_value("\"text\", \"json_object\" or \"json_schema\"")),
     }
 }
 

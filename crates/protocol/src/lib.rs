@@ -21,7 +21,7 @@ pub use chat::{
 pub use chunks::Chunks;
 pub use completion::{Completion, CompletionLogprobs, CompletionRequest, Prompt, parse_completion};
 pub use error::{ApiError, ErrorBody};
-pub use generate::{FinishReason, Generate};
+pub use generate::{FinishReason, Generate, ResponseFormat};
 pub use hints::{Hints, ServiceTier};
 pub use models::{Model, ModelList};
 pub use sse::{SseError, SseEvent, SseParser};

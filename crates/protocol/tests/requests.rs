@@ -177,8 +177,19 @@ fn each_bad_field_is_named() {
         ("stream_options", "true", "stream_options"),
         ("stream_options", "{\"include_usage\":\"yes\"}", "stream_options.include_usage"),
         ("user", "5", "user"),
-        ("response_format", "{\"type\":\"json_object\"}", "response_format"),
-        ("response_format", "{\"type\":\"json_schema\",\"json_schema\":{}}", "response_format"),
+        ("response_format", "{\"type\":\"xml\"}", "response_format.type"),
+        ("response_format", "{\"type\":\"json_schema\"}", "response_format.json_schema"),
+        ("response_format", "{\"type\":\"json_schema\",\"json_schema\":{}}", "response_format.json_schema.schema"),
+        (
+            "response_format",
+            "{\"type\":\"json_schema\",\"json_schema\":{\"schema\":true}}",
+            "response_format.json_schema.schema",
+        ),
+        (
+            "response_format",
+            "{\"type\":\"json_schema\",\"json_schema\":{\"schema\":{},\"strict\":\"yes\"}}",
+            "response_format.json_schema.strict",
+        ),
         ("response_format", "\"json\"", "response_format"),
         ("logprobs", "5", "logprobs"),
         ("top_logprobs", "21", "top_logprobs"),
@@ -386,4 +397,16 @@ fn base64(text: &str) -> Vec<u8> {
         out.extend_from_slice(&bits.to_be_bytes()[1..quad.len()]);
     }
     out
+}
+
+#[test]
+fn response_formats_are_read() {
+    use protocol::ResponseFormat;
+    let read =
+        |value: &str| parse_chat(chat_with("response_format", value).as_bytes()).unwrap().generate.response_format;
+    assert_eq!(read("null"), ResponseFormat::Text);
+    assert_eq!(read(r#"{"type":"text"}"#), ResponseFormat::Text);
+    assert_eq!(read(r#"{"type":"json_object"}"#), ResponseFormat::JsonObject);
+    let schema = r#"{"type":"json_schema","json_schema":{"name":"n","strict":true,"schema":{"b":1, "a":2}}}"#;
+    assert_eq!(read(schema), ResponseFormat::JsonSchema(r#"{"b":1, "a":2}"#.into()), "in the order that was sent");
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use text::TextStream;
 
+use crate::grammar::Cut;
 use crate::kit::TextKit;
 use crate::runner::{News, Note, Ticket};
 
@@ -39,6 +40,8 @@ pub(crate) struct Scored {
 struct Choice {
     text: TextStream,
     prompt: usize,
+    /// Set when a limit of its grammar ended it.
+    cut: Cut,
     n_tokens: u64,
     n_prompt: u64,
     n_cached: u64,
@@ -77,23 +80,24 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// `prompts[i]` is the place of choice i's prompt; choices of one prompt count it once.
+    /// `choices[i]` is the place of choice i's prompt, and whether a grammar cut it; choices of one prompt count it once.
     ///
     /// # Errors
     /// Stop strings that cannot be.
     pub(crate) fn new(
         kit: &Arc<TextKit>,
         stops: &[String],
-        prompts: &[usize],
+        choices: &[(usize, Cut)],
         tells_drafts: bool,
         arrived: Instant,
         ticket: Ticket,
     ) -> Result<Self, ApiError> {
         let text = TextStream::new(stops, false)
             .map_err(|e| ApiError::field("stop", "invalid_value", format!("{e}. Send less.")))?;
-        let choice = |prompt: &usize| Choice {
+        let choice = |(prompt, cut): &(usize, Cut)| Choice {
             text: text.clone(),
             prompt: *prompt,
+            cut: cut.clone(),
             n_tokens: 0,
             n_prompt: 0,
             n_cached: 0,
@@ -105,7 +109,7 @@ impl Answer {
             given: 0,
         };
         Ok(Self {
-            choices: prompts.iter().map(choice).collect(),
+            choices: choices.iter().map(choice).collect(),
             clock: Clock { arrived, admitted: None, prefilled: None, first: None, last: None, n_first: 0 },
             tells_drafts,
             ticket,
@@ -163,7 +167,8 @@ impl Answer {
             News::Finished(reason, drafts) => {
                 self.ticket.ended(index);
                 choice.drafts = drafts;
-                let reason = if reason == Finish::StopToken { FinishReason::Stop } else { FinishReason::Length };
+                let is_whole = reason == Finish::StopToken && !choice.cut.is_set();
+                let reason = if is_whole { FinishReason::Stop } else { FinishReason::Length };
                 choice.end(reason, &mut piece);
             }
             News::Refused(why) => return Err(refused(why, self.ticket.retry_after_s())),

@@ -8,12 +8,14 @@ use protocol::chunks::{Chunks, Envelope, Shape};
 use protocol::{ApiError, ChatRequest, CompletionRequest, Generate, Prompt, ServiceTier};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use text::Grammar;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::answer::{Answer, id_prefix, queue_full, refused};
 use crate::app::{App, Model, Phase};
 use crate::body::{self, Received};
 use crate::caller::Caller;
+use crate::grammar::{Cut, constraint};
 use crate::net::Peer;
 use crate::runner::{News, NoRoom, Note};
 use crate::stream::{SseBody, Whole};
@@ -28,6 +30,7 @@ struct Prepared {
     class: Class,
     prediction: Vec<TokenId>,
     replay: Vec<TokenId>,
+    grammar: Option<Grammar>,
 }
 
 /// Who asked, and when.
@@ -55,14 +58,14 @@ pub(crate) async fn generate(
     let prepared = prepare(&app, shape, received).await?;
     check_open(&app)?; // it may have begun to drain in the meantime
     let number = app.mint();
-    let (requests, prompt_of) = requests(&app, &prepared, origin);
+    let (requests, choices) = requests(&app, &prepared, origin);
     let Prepared { model, generate, prediction, .. } = prepared;
     let mailbox = &model.runner.mailbox;
     let (mut notes, ticket) = mailbox.submit(requests).map_err(|why| match why {
         NoRoom::QueueFull => queue_full(mailbox.retry_after_s()),
         NoRoom::EngineStopped => engine_stopped(),
     })?;
-    let mut answer = Answer::new(&model.text, &generate.stop, &prompt_of, !prediction.is_empty(), arrived, ticket)?;
+    let mut answer = Answer::new(&model.text, &generate.stop, &choices, !prediction.is_empty(), arrived, ticket)?;
     let first = first_note(&app, &model, &mut notes).await?;
     answer.take(first)?;
 
@@ -202,12 +205,13 @@ impl Prepared {
         prompts: Vec<Vec<TokenId>>,
         class: Class,
     ) -> Self {
-        Self { model, generate, logprobs, prompts, class, prediction: Vec::new(), replay: Vec::new() }
+        Self { model, generate, logprobs, prompts, class, prediction: Vec::new(), replay: Vec::new(), grammar: None }
     }
 
-    /// Reads the answers that the request brings along. A prediction is a hint and is cut to what can be used of it; a
+    /// Compiles what the answer must look like, and reads the answers that the request brings along. A prediction is a hint and is cut to what can be used of it; a
     /// replay is a measurement and must fit.
     fn with_hints(mut self) -> Result<Self, ApiError> {
+        self.grammar = self.model.text.grammar(&self.generate.response_format)?;
         let (kit, n_ctx) = (&self.model.text, self.model.runner.info.n_ctx);
         if let Some(text) = self.generate.hints.prediction.take() {
             let mut end = text.len().min(n_ctx.saturating_mul(limits::PROMPT_BYTES_PER_CTX_TOKEN_MAX));
@@ -218,6 +222,10 @@ impl Prepared {
             self.prediction.truncate(n_ctx);
         }
         if let Some(text) = self.generate.hints.replay.take() {
+            if self.grammar.is_some() {
+                let message = "`replay` gives the whole answer, and `response_format` asks for another. Leave one out.";
+                return Err(ApiError::field("replay", "unsupported_value", message));
+            }
             check_bytes(&self.model, text.len(), "replay")?;
             self.replay = kit.encode_answer(&text);
             let room = n_ctx - self.prompts.iter().map(Vec::len).max().unwrap_or(0).min(n_ctx);
@@ -292,18 +300,19 @@ fn check_tokens(prepared: &Prepared, shape: Shape) -> Result<(), ApiError> {
     }
 }
 
-/// Prompts times choices, and which prompt each sequence has.
-fn requests(app: &App, prepared: &Prepared, origin: Origin) -> (Vec<Request>, Vec<usize>) {
+/// Prompts times choices, and for each the place of its prompt, and whether a grammar cut it.
+fn requests(app: &App, prepared: &Prepared, origin: Origin) -> (Vec<Request>, Vec<(usize, Cut)>) {
     let (g, info) = (&prepared.generate, &prepared.model.runner.info);
     let seed = g.seed.unwrap_or_else(|| app.random(app.mint()));
     let salt = origin.caller.salt(app, g.hints.prompt_cache_key.as_deref());
     let end = g.hints.deadline_ms.map(|ms| origin.arrived + Duration::from_millis(ms.into()));
     let deadline_us = end.map_or(u64::MAX, |end| prepared.model.runner.mailbox.clock_us(end));
-    let (mut requests, mut prompt_of) = (Vec::new(), Vec::new());
+    let (mut requests, mut choices) = (Vec::new(), Vec::new());
     for (p, prompt) in prepared.prompts.iter().enumerate() {
         let room = info.n_ctx.saturating_sub(prompt.len());
         for i in 0..g.n {
-            prompt_of.push(p);
+            let cut = Cut::default();
+            choices.push((p, cut.clone()));
             let max_tokens = g.max_tokens.map_or(room, |n| room.min(n as usize));
             requests.push(Request {
                 sampling: sampling(g, &prepared.model.defaults, seed.wrapping_add(u64::from(i))),
@@ -317,11 +326,12 @@ fn requests(app: &App, prepared: &Prepared, origin: Origin) -> (Vec<Request>, Ve
                 speculate: g.hints.speculate,
                 prediction: prepared.prediction.clone(),
                 replay: prepared.replay.clone(),
+                constraint: prepared.grammar.as_ref().map(|g| constraint(g, &cut)),
                 ..Request::new(RequestId(app.mint()), prompt.clone(), max_tokens)
             });
         }
     }
-    (requests, prompt_of)
+    (requests, choices)
 }
 
 /// What the request says, and the model's defaults where it says nothing.

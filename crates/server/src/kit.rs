@@ -1,19 +1,24 @@
 //! The text side of a model as requests use it: prompts to tokens, conversations through the model's chat template,
 //! gaps through its fill-in-the-middle template.
 
+use std::sync::Arc;
+
 use base::TokenId;
-use protocol::{ApiError, ChatRequest, Message, Role};
+use protocol::{ApiError, ChatRequest, Message, ResponseFormat, Role};
 use serde_json::{Map, Value, json};
-use text::{ChatTemplate, Encode, FimTemplate, TextError, Tokenizer};
+use text::{ChatTemplate, Encode, FimTemplate, Grammar, TextError, Tokenizer};
+
+use crate::grammar::Grammars;
 
 /// Tokenizer and templates of one model.
 pub struct TextKit {
     /// Text to tokens and back.
-    pub tokenizer: Tokenizer,
+    pub tokenizer: Arc<Tokenizer>,
     /// How the model wants conversations, if it was trained on them.
     pub chat: Option<ChatTemplate>,
     /// How the model wants gaps, if it was trained on them.
     pub fim: Option<FimTemplate>,
+    grammars: Grammars,
 }
 
 impl TextKit {
@@ -27,7 +32,7 @@ impl TextKit {
             .map(|source| ChatTemplate::new(source, text(tokenizer.bos()), text(tokenizer.eos())))
             .transpose()?;
         let fim = FimTemplate::of(&tokenizer);
-        Ok(Self { tokenizer, chat, fim })
+        Ok(Self { tokenizer: Arc::new(tokenizer), chat, fim, grammars: Grammars::default() })
     }
 
     /// A raw prompt. Special tokens are read, because editors send prompts that they templated themselves.
@@ -72,6 +77,11 @@ impl TextKit {
         let text = text.map_err(|e| ApiError::field("messages", "template_error", format!("{e}.")))?;
         check_bytes(text.len())?;
         Ok(self.tokenizer.encode(&text, Encode::TEMPLATE))
+    }
+
+    /// The grammar that an answer must follow.
+    pub(crate) fn grammar(&self, format: &ResponseFormat) -> Result<Option<Grammar>, ApiError> {
+        self.grammars.compile(&self.tokenizer, format)
     }
 
     /// Tokens that end an answer.

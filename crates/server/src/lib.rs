@@ -11,6 +11,7 @@ mod caller;
 mod config;
 mod gate;
 mod generate;
+mod grammar;
 mod keep;
 mod kit;
 mod metrics;

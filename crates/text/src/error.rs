@@ -69,10 +69,22 @@ pub enum TextError {
         /// Its value.
         max: u64,
     },
+    /// A grammar or JSON schema cannot be compiled.
+    #[error("{reason}")]
+    Grammar {
+        /// Where in a JSON schema, as a path such as `properties.name.not`; empty where no place is known.
+        path: String,
+        /// What is wrong, and what to change.
+        reason: String,
+    },
 }
 
 impl TextError {
     pub(crate) fn vocab(field: &'static str, reason: impl Into<String>) -> Self {
         TextError::Vocab { field, reason: reason.into() }
+    }
+
+    pub(crate) fn grammar(path: impl Into<String>, reason: impl Into<String>) -> Self {
+        TextError::Grammar { path: path.into(), reason: reason.into() }
     }
 }

@@ -1,4 +1,5 @@
-//! Text in and out of a model: tokenizer, streaming detokenizer with stop strings, chat and fill-in-the-middle templates.
+//! Text in and out of a model: tokenizer, streaming detokenizer with stop strings, chat and fill-in-the-middle templates,
+//! grammars that an answer must follow.
 //!
 //! Everything here may come from a stranger's file or request: vocabularies, templates, prompts. Building and rendering give
 //! typed errors; encoding and decoding cannot fail. No file is opened, no clock is read, nothing backtracks.
@@ -10,6 +11,7 @@ mod chat;
 mod detok;
 mod error;
 mod fim;
+mod grammar;
 mod hash;
 mod jinja;
 mod pre;
@@ -24,4 +26,5 @@ pub use chat::ChatTemplate;
 pub use detok::{Detokenizer, Pushed, TextStream};
 pub use error::TextError;
 pub use fim::{FimFile, FimForm, FimInput, FimTemplate};
+pub use grammar::{Grammar, GrammarEngine, GrammarSpec, Matcher};
 pub use tokenizer::{Encode, Tokenizer};
