@@ -37,7 +37,15 @@ fn tiny() -> Running {
     let running = server::start(Config::default()).unwrap();
     let defaults = Sampling { temperature: 1.0, ..Sampling::default() };
     running
-        .add_models(vec![Served { name: "tiny".into(), aliases: vec![], stepper, text, created: 1, defaults }])
+        .add_models(vec![Served {
+            name: "tiny".into(),
+            aliases: vec![],
+            stepper,
+            text,
+            created: 1,
+            defaults,
+            keeper: None,
+        }])
         .unwrap();
     running
 }
