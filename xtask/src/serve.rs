@@ -23,7 +23,7 @@ impl Served {
         // The port is free now; should another program take it meanwhile, the server says so and the step fails.
         let free = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
         let address = free.map_err(|e| format!("no free port: {e}"))?;
-        let mut serve = command(vonk, &["serve", "--model", model, "--bind", &address.to_string()]);
+        let mut serve = command(vonk, &["serve", "--model", model, "--no-kept-cache", "--bind", &address.to_string()]);
         let child = serve.spawn().map_err(|e| format!("cannot start {}: {e}", vonk.display()))?;
         let mut served = Self { child, address };
         let start = Instant::now();

@@ -25,6 +25,7 @@ const STEPS: &[Step] = &[
     Step { name: "unit", what: "all tests; those with real weights find the model in the store", run: unit },
     Step { name: "eval", what: "a handful of HumanEval, to see that the model still writes code", run: eval },
     Step { name: "clients", what: "the OpenAI SDKs against our server", run: clients },
+    Step { name: "chaos", what: "clients that vanish, and death while the cache is saved", run: chaos },
     Step { name: "fuzz", what: "fuzz targets, a few seconds each", run: fuzz::main },
 ];
 
@@ -198,6 +199,17 @@ fn clients_against(model: &str) -> Outcome {
         return Outcome::LeftOut("the Node SDK: node and npm are not installed (the Python SDK passed)".into());
     };
     run(command("node", &[]).arg(script).args(["--base-url", &url])).into()
+}
+
+/// Clients that vanish, and sudden death while the prefix cache is saved; against the real program.
+fn chaos() -> Outcome {
+    let Some(model) = default_model() else { return no_model() };
+    let python = match tools::python("clients", "tests/clients/requirements.txt") {
+        Ok(python) => python,
+        Err(why) => return Outcome::Failed(why),
+    };
+    let script = root().join("tests").join("chaos").join("run.py");
+    run(command(python, &[]).arg(script).arg("--vonk").arg(vonk()).args(["--model", &model, "--kills", "6"])).into()
 }
 
 fn no_model() -> Outcome {

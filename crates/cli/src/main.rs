@@ -21,6 +21,7 @@ use fault::Fault;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    end_quietly_at_a_broken_pipe();
     match start(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Fault { message, .. }) if message.contains("Broken pipe") => ExitCode::SUCCESS,
@@ -29,6 +30,18 @@ fn main() -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+/// `vonk inspect ... | head` is no bug: whoever reads has seen enough. `println!` panics there, so the hook ends the program.
+fn end_quietly_at_a_broken_pipe() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if info.payload_as_str().is_some_and(|s| s.starts_with("failed printing to stdout") && s.contains("roken pipe"))
+        {
+            std::process::exit(0);
+        }
+        usual(info);
+    }));
 }
 
 fn start(command: Command) -> Result<(), Fault> {
