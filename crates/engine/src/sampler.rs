@@ -5,14 +5,18 @@ use crate::api::{Logprobs, Sampling};
 use base::{TokenId, limits, rng};
 use ops::math;
 
-/// Candidates this many nats below the best can never be drawn: their sum is below the 2^-24 step of the random number.
-const NATS_MAX: f32 = 30.0;
+/// Below this a weight is 0: all of a vocabulary there would be less than the 2^-24 step of the random number.
+const LEAST: f32 = -40.0;
+/// Weights that are summed together.
+const BLOCK: usize = 512;
 
 /// Memory for choosing one token, sized once.
 pub struct Sampler {
     logits: Vec<f32>,
     counts: Vec<u16>,
     candidates: Vec<(f32, TokenId)>,
+    /// Likelihoods relative to the best token's.
+    weights: Vec<f32>,
 }
 
 /// What the choice depends on beside the logits.
@@ -34,7 +38,12 @@ pub struct Context<'a> {
 impl Sampler {
     /// For `n_vocab` logits.
     pub fn new(n_vocab: usize) -> Self {
-        Self { logits: vec![0.0; n_vocab], counts: vec![0; n_vocab], candidates: Vec::with_capacity(n_vocab) }
+        Self {
+            logits: vec![0.0; n_vocab],
+            counts: vec![0; n_vocab],
+            candidates: Vec::with_capacity(n_vocab),
+            weights: vec![0.0; n_vocab],
+        }
     }
 
     /// Chooses the token at position `c.tokens.len()`.
@@ -101,43 +110,107 @@ impl Sampler {
         if s.temperature <= 0.0 || s.top_k == 1 || !max.is_finite() {
             return best;
         }
-        let floor = max - NATS_MAX * s.temperature.max(1e-3);
-        self.candidates.clear();
-        self.candidates.extend(logits.iter().zip(0..).filter(|(l, _)| **l >= floor).map(|(l, i)| (*l, i)));
-        let order = |a: &(f32, TokenId), b: &(f32, TokenId)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
+        let scale = 1.0 / s.temperature;
+        self.weights.iter_mut().zip(logits).for_each(|(w, l)| *w = weight((l - max) * scale));
+        let luck = rng::uniform(s.seed, c.tokens.len() as u64, 0);
+        let is_cut = (1..logits.len()).contains(&(s.top_k as usize)) || s.top_p < 1.0;
+        let drawn = if is_cut { self.draw_cut(s, luck) } else { self.draw_any(s.min_p, luck) };
+        drawn.unwrap_or(best)
+    }
+
+    /// Without top_k and top_p nothing need be sorted: the draw walks over the vocabulary, a block of it at a time.
+    fn draw_any(&mut self, min_p: f32, luck: f32) -> Option<TokenId> {
+        if min_p > 0.0 {
+            self.weights.iter_mut().for_each(|w| *w = if *w >= min_p { *w } else { 0.0 });
+        }
+        let total: f32 = self.weights.chunks(BLOCK).map(sum).sum();
+        let mut left = luck * total;
+        let mut last = None;
+        for (i, block) in self.weights.chunks(BLOCK).enumerate() {
+            let here = sum(block);
+            if left >= here {
+                left -= here;
+                continue;
+            }
+            for (j, w) in block.iter().enumerate().filter(|(_, w)| **w > 0.0) {
+                last = Some((i * BLOCK + j) as TokenId);
+                if left < *w {
+                    return last;
+                }
+                left -= w;
+            }
+            return last; // rounding left a little over
+        }
+        self.weights.iter().rposition(|w| *w > 0.0).map(|i| i as TokenId)
+    }
+
+    /// With top_k or top_p: the most likely ones, sorted, as many as are needed.
+    fn draw_cut(&mut self, s: &Sampling, luck: f32) -> Option<TokenId> {
         let k = if s.top_k == 0 { usize::MAX } else { s.top_k as usize };
+        let all: f32 = self.weights.chunks(BLOCK).map(sum).sum();
+        for nats in [6.0, 14.0, f32::INFINITY] {
+            let floor = weight(-nats);
+            let likely = self.weights.iter().zip(0..).filter(|(w, _)| **w > 0.0 && **w >= floor);
+            self.candidates.clear();
+            self.candidates.extend(likely.map(|(w, i)| (*w, i)));
+            let enough = self.candidates.len() >= k || self.candidates.iter().map(|c| c.0).sum::<f32>() > s.top_p * all;
+            if enough {
+                break;
+            }
+        }
+        let order = |a: &(f32, TokenId), b: &(f32, TokenId)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
         if k < self.candidates.len() {
             self.candidates.select_nth_unstable_by(k - 1, order);
             self.candidates.truncate(k);
         }
         self.candidates.sort_unstable_by(order);
-        let mut total = 0.0f32;
-        for (l, _) in &mut self.candidates {
-            *l = math::exp((*l - max) / s.temperature);
-            total += *l;
-        }
-        let mut kept = self.candidates.len();
-        if s.top_p < 1.0 {
-            let (mut sum, want) = (0.0f32, s.top_p * total);
-            let enough = |(p, _): &(f32, TokenId)| {
-                sum += p;
-                sum >= want
-            };
-            kept = self.candidates.iter().position(enough).map_or(kept, |i| i + 1);
-        }
-        let floor = s.min_p * self.candidates[0].0;
-        kept = self.candidates[..kept].iter().take_while(|(p, _)| *p >= floor).count().max(1);
-        let kept = &self.candidates[..kept];
-        let total: f32 = kept.iter().map(|(p, _)| p).sum();
-        let mut left = rng::uniform(s.seed, c.tokens.len() as u64, 0) * total;
-        for (p, token) in kept {
-            if left < *p {
-                return *token;
+        let total = if s.top_k == 0 { all } else { self.candidates.iter().map(|c| c.0).sum() };
+        let (mut sum, want) = (0.0f32, s.top_p * total);
+        let enough = |(w, _): &(f32, TokenId)| {
+            sum += w;
+            sum >= want
+        };
+        let n = self.candidates.iter().position(enough).map_or(self.candidates.len(), |i| i + 1);
+        let n = self.candidates[..n].iter().take_while(|(w, _)| *w >= s.min_p).count().max(1);
+        let kept = self.candidates.get(..n)?;
+        let mut left = luck * kept.iter().map(|(w, _)| w).sum::<f32>();
+        for (w, token) in kept {
+            if left < *w {
+                return Some(*token);
             }
-            left -= p;
+            left -= w;
         }
-        kept[kept.len() - 1].1
+        kept.last().map(|c| c.1)
     }
+}
+
+/// `exp(x)` for x <= 0, to a few units in the last place; 0 far below, and for what is not a number. Multiplications and additions
+/// only, each rounded, so that compilers may use any vectors: 150,000 of them are taken for each sampled token.
+fn weight(x: f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it leaves an integer
+    let t = x.max(LEAST) * std::f32::consts::LOG2_E;
+    let n = (t + ROUND) - ROUND;
+    let f = t - n;
+    let p = 1.546_2e-4f32;
+    let p = p * f + 1.333_36e-3;
+    let p = p * f + 9.618_1e-3;
+    let p = p * f + 5.550_411e-2;
+    let p = p * f + 0.240_226_5;
+    let p = p * f + std::f32::consts::LN_2;
+    let p = p * f + 1.0;
+    let power = f32::from_bits(((n as i32 + 127) as u32) << 23);
+    if x >= LEAST { p * power } else { 0.0 }
+}
+
+/// In sixteen lanes.
+fn sum(block: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; 16];
+    let chunks = block.chunks_exact(16);
+    let rest = chunks.remainder();
+    for c in chunks {
+        lanes.iter_mut().zip(c).for_each(|(l, w)| *l += w);
+    }
+    lanes.iter().chain(rest).sum()
 }
 
 /// The highest logit; ties go to the lower id. NaNs never win.
@@ -200,25 +273,33 @@ mod tests {
 
     #[test]
     fn draws_follow_the_distribution_that_the_filters_leave() {
+        for (temperature, top_k, top_p, min_p) in
+            [(0.7, 20, 0.9, 0.02), (1.0, 0, 1.0, 0.0), (1.3, 0, 1.0, 0.1), (2.0, 0, 0.8, 0.0), (1.0, 7, 1.0, 0.0)]
+        {
+            follow(&Sampling { temperature, top_k, top_p, min_p, ..Sampling::default() });
+        }
+    }
+
+    fn follow(s: &Sampling) {
         let l = logits(50);
         let mut sampler = Sampler::new(50);
-        let s = Sampling { temperature: 0.7, top_k: 20, top_p: 0.9, min_p: 0.02, ..Sampling::default() };
         // An independent account of the same filters, in f64.
-        let mut p: Vec<(f64, usize)> = l.iter().enumerate().map(|(i, x)| ((f64::from(*x) / 0.7).exp(), i)).collect();
+        let mut p: Vec<(f64, usize)> =
+            l.iter().enumerate().map(|(i, x)| ((f64::from(*x) / f64::from(s.temperature)).exp(), i)).collect();
         p.sort_by(|a, b| b.0.total_cmp(&a.0));
-        p.truncate(20);
+        p.truncate(if s.top_k == 0 { 50 } else { s.top_k as usize });
         let total: f64 = p.iter().map(|x| x.0).sum();
         let mut sum = 0.0;
         let n = p
             .iter()
             .position(|x| {
                 sum += x.0;
-                sum >= 0.9 * total
+                sum >= f64::from(s.top_p) * total * (1.0 - 1e-9)
             })
             .unwrap()
             + 1;
         p.truncate(n);
-        let floor = 0.02 * p[0].0;
+        let floor = f64::from(s.min_p) * p[0].0;
         p.retain(|x| x.0 >= floor);
         let total: f64 = p.iter().map(|x| x.0).sum();
         let mut seen = vec![0usize; 50];
@@ -234,6 +315,16 @@ mod tests {
                 "token {i}: {count} draws, expected {want:.0}"
             );
         }
+    }
+
+    #[test]
+    fn weights_are_exponentials() {
+        for i in 0..40_000 {
+            let x = -i as f32 * 1e-3;
+            let (got, want) = (f64::from(weight(x)), f64::from(x).exp());
+            assert!((got / want - 1.0).abs() < 4e-6, "{x}: {got} {want}");
+        }
+        assert_eq!((weight(0.0), weight(-1e9), weight(f32::NEG_INFINITY), weight(f32::NAN)), (1.0, 0.0, 0.0, 0.0));
     }
 
     #[test]
