@@ -87,7 +87,7 @@ fn matrix<B: Backend>(
 ) -> Result<(), OpsError> {
     let bytes = conformance::random_weights(dtype, rows, cols, 1);
     let turns = if counts.contains(&1) { TURN_BYTES.div_ceil(bytes.len()) } else { 1 };
-    let load = |b: &mut B| b.load_mat(MatSrc { name: "bench", dtype, rows, cols, bytes: &bytes });
+    let load = |b: &mut B| b.load_mat(MatSrc { name: "bench", dtype, rows, cols, bytes: &bytes }, |_| {});
     let mats = (0..turns).map(|_| load(b)).collect::<Result<Vec<_>, _>>()?;
     for n in counts {
         let (mut x, mut y) = (b.new_act(*n, cols)?, b.new_act(*n, rows)?);

@@ -94,9 +94,9 @@ impl Opened {
     fn weights<B: Backend>(&self, backend: &mut B) -> Result<Model<B>, Fault> {
         let total: u64 = self.loaded.desc.weight_bytes();
         let bar = progress_bar(total, "loading");
-        let model = Model::load(backend, &self.loaded.desc, &self.loaded.bytes(), |t| {
-            bar.inc(t.extent.len());
-            self.loaded.release(t);
+        let model = Model::load(backend, &self.loaded.desc, &self.loaded.bytes(), |t, range| {
+            bar.inc(range.len() as u64);
+            self.loaded.release(t, range);
         })?;
         bar.finish_and_clear();
         Ok(model)

@@ -5,9 +5,14 @@
 //! the fifth bit, or the fifth and sixth, of all quads follow in chunks of their own. Scales are kept apart from codes, as
 //! the file has them (half floats and small integers), so the bytes read per token stay those of the file.
 
-use crate::mem::{Aligned, LANES};
+use crate::mem::{Aligned, Arena, LANES};
+use crate::pool::{Out, Pool};
 use ops::{MatSrc, OpsError};
 use quant::{Block, DType};
+use std::ops::Range;
+
+/// Bytes of the file that one item of packing reads.
+const ITEM_BYTES: usize = 256 << 10;
 
 /// Bits of a code as stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,8 +139,13 @@ pub struct Packed {
 }
 
 impl Packed {
-    /// Repacks on `threads` threads.
-    pub fn new(src: MatSrc<'_>, threads: usize) -> Result<Self, OpsError> {
+    /// Repacks into `arena` on the pool's threads; `read` is told which bytes of `src` are done with.
+    pub fn new(
+        src: MatSrc<'_>,
+        pool: &mut Pool,
+        arena: &mut Arena,
+        read: impl Fn(Range<usize>) + Sync,
+    ) -> Result<Self, OpsError> {
         let row_bytes = src.row_bytes()?;
         let groups = src.rows.div_ceil(LANES);
         let (codes_stride, scales_stride) = match layout(src.dtype) {
@@ -148,29 +158,25 @@ impl Packed {
             rows: src.rows,
             cols: src.cols,
             groups,
-            codes: Aligned::zeroed(total(codes_stride), src.name)?,
+            codes: arena.zeroed(total(codes_stride), src.name)?,
             codes_stride,
-            scales: Aligned::zeroed(total(scales_stride), src.name)?,
+            scales: arena.zeroed(total(scales_stride), src.name)?,
             scales_stride,
         };
-        let share = groups.div_ceil(threads.max(1));
-        std::thread::scope(|scope| {
-            let mut codes = &mut packed.codes[..];
-            let mut scales = &mut packed.scales[..];
-            for start in (0..groups).step_by(share) {
-                let n = share.min(groups - start);
-                let (c, rest) = codes.split_at_mut(n * codes_stride);
-                codes = rest;
-                let (s, rest) = scales.split_at_mut(n * scales_stride);
-                scales = rest;
-                let mut work = move || {
-                    for i in 0..n {
-                        let s = &mut s[i * scales_stride..][..scales_stride];
-                        pack_group(&src, row_bytes, start + i, &mut c[i * codes_stride..][..codes_stride], s);
-                    }
-                };
-                if start + n >= groups { work() } else { drop(scope.spawn(work)) }
+        let group_bytes = row_bytes * LANES;
+        // Small matrices are cut finer, so that every thread has some of each.
+        let per_item = (ITEM_BYTES / group_bytes).min(groups / (2 * pool.threads())).max(1);
+        let (codes, scales) = (Out::new(&mut packed.codes[..]), Out::new(&mut packed.scales[..]));
+        pool.run(groups.div_ceil(per_item), 1, &|item, _| {
+            let mine = item * per_item..((item + 1) * per_item).min(groups);
+            for g in mine.clone() {
+                // SAFETY: each item has groups of its own.
+                let codes = unsafe { codes.part(g * codes_stride, codes_stride) };
+                // SAFETY: as above.
+                let scales = unsafe { scales.part(g * scales_stride, scales_stride) };
+                pack_group(&src, row_bytes, g, codes, scales);
             }
+            read(mine.start * group_bytes..(mine.end * group_bytes).min(src.bytes.len()));
         });
         Ok(packed)
     }
@@ -286,6 +292,7 @@ fn read_scale(kind: Scales, s: &[u8], lane: usize, k: usize) -> (f32, f32) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     /// Random but sane blocks: small half-float scales, random codes.
@@ -299,7 +306,11 @@ mod tests {
             for rows in [1, 16, 37] {
                 let cols = 512;
                 let bytes = random_bytes(dtype, rows, cols, rows as u64);
-                let packed = Packed::new(MatSrc { name: "t", dtype, rows, cols, bytes: &bytes }, 2).unwrap();
+                let src = MatSrc { name: "t", dtype, rows, cols, bytes: &bytes };
+                let read = std::sync::Mutex::new(vec![0; bytes.len()]);
+                let mark = |done: Range<usize>| read.lock().unwrap()[done].iter_mut().for_each(|n| *n += 1);
+                let packed = Packed::new(src, &mut Pool::new(2), &mut Arena::default(), mark).unwrap();
+                assert!(read.into_inner().unwrap().iter().all(|n| *n == 1), "every byte is done with once");
                 let per_row = bytes.len() / rows;
                 for r in 0..rows {
                     let (mut want, mut got) = (vec![0.0; cols], vec![0.0; cols]);

@@ -14,7 +14,7 @@ fn engine(n_slots: usize, step_rows: usize, threads: usize, n_ctx: usize) -> Eng
     let bytes = std::fs::read(path).unwrap();
     let desc = ModelDesc::from_gguf(&bytes).unwrap();
     let mut backend = Cpu::new(None, threads).unwrap();
-    let model = Model::load(&mut backend, &desc, &[&bytes], |_| {}).unwrap();
+    let model = Model::load(&mut backend, &desc, &[&bytes], |_, _| {}).unwrap();
     let config = Config { n_ctx, n_slots, step_rows, trace: true, ..Config::default() };
     Engine::of_model(backend, model, &config).unwrap()
 }

@@ -16,7 +16,7 @@ fn load<B: Backend + 'static>(mut backend: B, family: &str, config: &Config) -> 
     let path = format!("{}/../../tests/golden/tiny-{family}.gguf", env!("CARGO_MANIFEST_DIR"));
     let bytes = std::fs::read(path).unwrap();
     let desc = ModelDesc::from_gguf(&bytes).unwrap();
-    let model = Model::load(&mut backend, &desc, &[&bytes], |_| {}).unwrap();
+    let model = Model::load(&mut backend, &desc, &[&bytes], |_, _| {}).unwrap();
     Box::new(Engine::of_model(backend, model, config).unwrap())
 }
 

@@ -35,7 +35,7 @@ fn main() {
     let bytes = std::fs::read(path).unwrap();
     let desc = ModelDesc::from_gguf(&bytes).unwrap();
     let mut backend = Cpu::new(None, 2).unwrap();
-    let model = Model::load(&mut backend, &desc, &[&bytes], |_| {}).unwrap();
+    let model = Model::load(&mut backend, &desc, &[&bytes], |_, _| {}).unwrap();
     let config = Config { n_ctx: 400, n_slots: 3, step_rows: 32, n_pages: Some(14), ..Config::default() };
     let mut engine = Engine::of_model(backend, model, &config).unwrap();
     let request = |id: u64| {

@@ -6,6 +6,7 @@ use crate::{Model, ModelError, Picks};
 use base::TokenId;
 use formats::{HParams, TensorDesc};
 use ops::{Backend, Batch, Norm, OpsError, Proj};
+use std::ops::Range;
 
 /// A matrix with an optional bias.
 pub struct Linear<B: Backend> {
@@ -82,7 +83,7 @@ impl<B: Backend> Scratch<B> {
 }
 
 /// Loads layer `i` under GGUF's names.
-pub fn load_layer<B: Backend, F: FnMut(&TensorDesc)>(
+pub fn load_layer<B: Backend, F: Fn(&TensorDesc, Range<usize>) + Sync>(
     b: &mut B,
     source: &mut Source<'_, F>,
     i: usize,

@@ -14,6 +14,7 @@ pub use load::ModelError;
 use block::Layer;
 use formats::{HParams, ModelDesc, TensorDesc};
 use ops::{Backend, Batch, KvShape, RopePairing};
+use std::ops::Range;
 
 /// The families there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +48,8 @@ pub struct Model<B: Backend> {
 }
 
 impl<B: Backend> Model<B> {
-    /// Hands every tensor of `desc` to the backend; `loaded` is called after each, for progress and to let go of its pages.
+    /// Hands every tensor of `desc` to the backend. `read` is told which bytes of a tensor are done with, from any thread, for
+    /// progress and to let go of their pages: memory then holds the weights once.
     ///
     /// # Errors
     /// A family that is not known, a tensor that is missing or has another shape than its family needs, or no memory.
@@ -55,9 +57,9 @@ impl<B: Backend> Model<B> {
         b: &mut B,
         desc: &ModelDesc,
         files: &[&[u8]],
-        loaded: impl FnMut(&TensorDesc),
+        read: impl Fn(&TensorDesc, Range<usize>) + Sync,
     ) -> Result<Self, ModelError> {
-        let mut source = load::Source::new(desc, files, loaded);
+        let mut source = load::Source::new(desc, files, read);
         let (family, layers) = match desc.arch.as_str() {
             "llama" => (Family::Llama, llama::load(b, &mut source)?),
             "qwen2" => (Family::Qwen2, qwen2::load(b, &mut source)?),

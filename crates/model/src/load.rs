@@ -3,6 +3,7 @@
 
 use formats::{ModelDesc, TensorDesc};
 use ops::{Backend, MatSrc, OpsError};
+use std::ops::Range;
 
 /// Why a model cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -36,13 +37,13 @@ pub struct Source<'a, F> {
     /// Sizes and tensors.
     pub desc: &'a ModelDesc,
     files: &'a [&'a [u8]],
-    loaded: F,
+    read: F,
 }
 
-impl<'a, F: FnMut(&TensorDesc)> Source<'a, F> {
+impl<'a, F: Fn(&TensorDesc, Range<usize>) + Sync> Source<'a, F> {
     /// Of one model.
-    pub fn new(desc: &'a ModelDesc, files: &'a [&'a [u8]], loaded: F) -> Self {
-        Self { desc, files, loaded }
+    pub fn new(desc: &'a ModelDesc, files: &'a [&'a [u8]], read: F) -> Self {
+        Self { desc, files, read }
     }
 
     fn find(&self, name: &str, expected: &[u64]) -> Result<(&'a TensorDesc, &'a [u8]), ModelError> {
@@ -59,9 +60,7 @@ impl<'a, F: FnMut(&TensorDesc)> Source<'a, F> {
     /// A matrix `[rows, cols]`.
     pub fn mat<B: Backend>(&mut self, b: &mut B, name: &str, rows: usize, cols: usize) -> Result<B::Mat, ModelError> {
         let (t, bytes) = self.find(name, &[rows as u64, cols as u64])?;
-        let mat = b.load_mat(MatSrc { name, dtype: t.dtype, rows, cols, bytes })?;
-        (self.loaded)(t);
-        Ok(mat)
+        Ok(b.load_mat(MatSrc { name, dtype: t.dtype, rows, cols, bytes }, |range| (self.read)(t, range))?)
     }
 
     /// A vector of any float type, on the host.
@@ -73,7 +72,7 @@ impl<'a, F: FnMut(&TensorDesc)> Source<'a, F> {
         }
         let mut out = vec![0.0; len];
         quant::dequantise_row(t.dtype, bytes, &mut out);
-        (self.loaded)(t);
+        (self.read)(t, 0..bytes.len());
         Ok(out)
     }
 

@@ -5,8 +5,9 @@ use crate::load::Source;
 use crate::{Model, ModelError};
 use formats::TensorDesc;
 use ops::{Backend, Batch};
+use std::ops::Range;
 
-pub fn load<B: Backend, F: FnMut(&TensorDesc)>(
+pub fn load<B: Backend, F: Fn(&TensorDesc, Range<usize>) + Sync>(
     b: &mut B,
     source: &mut Source<'_, F>,
 ) -> Result<Vec<Layer<B>>, ModelError> {

@@ -4,9 +4,13 @@ use crate::load::Source;
 use crate::{Model, ModelError, Scratch};
 use formats::{Rope, RopeScaling, TensorDesc};
 use ops::{Backend, Batch, math};
+use std::ops::Range;
 
 /// Radians per position of each pair, with the model's scaling for long contexts.
-pub fn frequencies<F: FnMut(&TensorDesc)>(rope: &Rope, source: &mut Source<'_, F>) -> Result<Vec<f64>, ModelError> {
+pub fn frequencies<F: Fn(&TensorDesc, Range<usize>) + Sync>(
+    rope: &Rope,
+    source: &mut Source<'_, F>,
+) -> Result<Vec<f64>, ModelError> {
     let mut f = math::inverse_frequencies(f64::from(rope.base), rope.d_rot);
     match &rope.scaling {
         RopeScaling::None => {}

@@ -64,7 +64,7 @@ fn base64(s: &str) -> Vec<u8> {
 
 /// Calls `each(position, logits)` for every position of `ids`, fed in chunks into one context.
 fn run<B: Backend>(mut b: B, loaded: &LoadedModel, ids: &[u32], chunk: usize, mut each: impl FnMut(usize, &[f32])) {
-    let model = Model::load(&mut b, &loaded.desc, &loaded.bytes(), |_| {}).unwrap();
+    let model = Model::load(&mut b, &loaded.desc, &loaded.bytes(), |_, _| {}).unwrap();
     let mut scratch = Scratch::new(&mut b, &model, chunk, chunk.min(ids.len()), ids.len()).unwrap();
     let pages: Vec<u32> = (0..ids.len().div_ceil(PAGE_LEN) as u32).collect();
     let mut kv = b.new_kv(model.kv_shape(pages.len())).unwrap();

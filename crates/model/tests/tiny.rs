@@ -40,7 +40,7 @@ fn cases() -> Vec<Case> {
 
 /// Logits of all positions, fed in chunks.
 fn run<B: Backend>(mut b: B, desc: &ModelDesc, files: &[&[u8]], ids: &[u32], chunk: usize) -> Vec<f32> {
-    let model = Model::load(&mut b, desc, files, |_| {}).unwrap();
+    let model = Model::load(&mut b, desc, files, |_, _| {}).unwrap();
     let mut scratch = Scratch::new(&mut b, &model, chunk, chunk, ids.len()).unwrap();
     let n_pages = ids.len().div_ceil(PAGE_LEN);
     let mut kv = b.new_kv(model.kv_shape(n_pages)).unwrap();
@@ -140,7 +140,7 @@ fn a_missing_or_misshapen_tensor_is_named() {
     let case = &cases()[0];
     let mut desc = ModelDesc::from_gguf(&case.gguf).unwrap();
     let load =
-        |desc: &ModelDesc| Model::load(&mut Portable::new(Numeric::Quantised, 1), desc, &[&case.gguf], |_| {}).err();
+        |desc: &ModelDesc| Model::load(&mut Portable::new(Numeric::Quantised, 1), desc, &[&case.gguf], |_, _| {}).err();
     let at = desc.tensors.iter().position(|t| t.name == "blk.1.ffn_up.weight").unwrap();
     desc.tensors[at].shape = vec![1, 2];
     assert!(load(&desc).unwrap().to_string().contains("blk.1.ffn_up.weight"));

@@ -86,7 +86,7 @@ impl<B: Backend> Projected<B> {
         let row = |i: usize| Row { token: (i * 7 % rows) as u32, pos: 0, table: 0 };
         let new = |b: &mut B, width| b.new_act(ROWS, width);
         let mut case = Self {
-            mat: b.load_mat(MatSrc { name: "w", dtype, rows, cols, bytes: &bytes })?,
+            mat: b.load_mat(MatSrc { name: "w", dtype, rows, cols, bytes: &bytes }, |_| {})?,
             bias: b.load_vector(&random_rows(1, rows, 5))?,
             norm: b.load_vector(&random_rows(1, cols, 6))?,
             acts: [new(b, cols)?, new(b, rows)?, new(b, rows)?, new(b, cols)?],
@@ -163,7 +163,7 @@ fn best_of<B: Backend>(b: &mut B, dtype: DType, rows: usize, cols: usize, n: usi
     let mut bytes = random_weights(dtype, rows, cols, 12);
     let half = rows / 2 * (bytes.len() / rows);
     bytes.copy_within(..half, half);
-    let mat = b.load_mat(MatSrc { name: "w", dtype, rows, cols, bytes: &bytes }).map_err(fail)?;
+    let mat = b.load_mat(MatSrc { name: "w", dtype, rows, cols, bytes: &bytes }, |_| {}).map_err(fail)?;
     let ones = b.load_vector(&vec![1.0; cols]).map_err(fail)?;
     let (mut x, mut y) = (b.new_act(n, cols).map_err(fail)?, b.new_act(n, rows).map_err(fail)?);
     let (mut values, numbers) = (random_rows(n, cols, 4), n - n / 3);

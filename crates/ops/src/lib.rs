@@ -11,6 +11,7 @@ pub mod math;
 
 use base::TokenId;
 use quant::DType;
+use std::ops::Range;
 
 /// Positions in one KV page.
 pub const PAGE_LEN: usize = 64;
@@ -161,8 +162,9 @@ pub trait Backend: Send {
     /// How it computes.
     fn numeric(&self) -> Numeric;
 
-    /// Takes in a weight matrix.
-    fn load_mat(&mut self, src: MatSrc<'_>) -> Result<Self::Mat, OpsError>;
+    /// Takes in a weight matrix. `read` is told, from any thread, which of `src.bytes` are done with: their memory can be let
+    /// go while the rest is still to be read.
+    fn load_mat(&mut self, src: MatSrc<'_>, read: impl Fn(Range<usize>) + Sync) -> Result<Self::Mat, OpsError>;
     /// Takes in a vector.
     fn load_vector(&mut self, values: &[f32]) -> Result<Self::Vector, OpsError>;
     /// Room for activations, zeroed.

@@ -36,10 +36,13 @@ impl LoadedModel {
         self.files.iter().map(ModelFile::bytes).collect()
     }
 
-    /// Lets go of the pages of a tensor that was copied elsewhere, so that loading needs memory for the weights only once.
-    pub fn release(&self, tensor: &formats::TensorDesc) {
-        if let Some(file) = self.files.get(tensor.file) {
-            file.release(tensor.extent.offset(), tensor.extent.len());
+    /// Lets go of the pages of some bytes of a tensor that were copied elsewhere, so that loading needs memory for the weights
+    /// only once.
+    pub fn release(&self, tensor: &formats::TensorDesc, range: std::ops::Range<usize>) {
+        if let (Some(file), Some(at)) =
+            (self.files.get(tensor.file), tensor.extent.offset().checked_add(range.start as u64))
+        {
+            file.release(at, range.len() as u64);
         }
     }
 

@@ -12,6 +12,9 @@ use memmap2::Mmap;
 
 use crate::error::StoreError;
 
+/// Linux maps the pages that it has of a window of this size when one of them is read.
+const FAULT_AROUND: usize = 64 << 10;
+
 /// A model file, mapped for reading.
 pub struct ModelFile {
     path: PathBuf,
@@ -93,17 +96,21 @@ impl ModelFile {
         self.map.as_deref().unwrap_or(&[])
     }
 
-    /// Lets go of the memory behind `at..at + len` bytes, which were read and are not needed soon. Reading them again is
-    /// allowed and costs the disk; ranges outside of the file are ignored.
+    /// Lets go of the memory behind `at..at + len` bytes, which were read and are not needed soon, and of the neighbours that
+    /// came in with them. Reading them again is allowed and costs the disk; ranges outside of the file are ignored.
     pub fn release(&self, at: u64, len: u64) {
         let (Some(map), Ok(at), Ok(len)) = (&self.map, usize::try_from(at), usize::try_from(len)) else { return };
-        if at.checked_add(len).is_none_or(|end| end > map.len()) {
-            return;
-        }
+        let Some(end) = at.checked_add(len).filter(|end| *end <= map.len()) else { return };
+        // In addresses: a map may begin anywhere in a window.
+        let base = map.as_ptr().addr();
+        let start = ((base + at) / FAULT_AROUND * FAULT_AROUND).max(base) - base;
+        let end = ((base + end).next_multiple_of(FAULT_AROUND) - base).min(map.len());
         #[cfg(target_os = "linux")]
-        // SAFETY: the map is read-only and backed by the file, so dropped pages come back with the same bytes; the range was
-        // just checked against the map's length.
-        let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, at, len) };
+        // SAFETY: the map is read-only and backed by the file, so dropped pages come back with the same bytes; both ends are
+        // within the map's length.
+        let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start) };
+        #[cfg(not(target_os = "linux"))]
+        let _ = (start, end);
     }
 
     /// The path that was opened.
@@ -169,6 +176,19 @@ mod tests {
         assert_eq!((file.bytes(), file.changed()), (&b"GGUF"[..], None));
         std::fs::write(dir.path().join("e"), b"").unwrap();
         assert_eq!(ModelFile::open(&dir.path().join("e")).unwrap().bytes(), b"");
+    }
+
+    #[test]
+    fn released_bytes_come_back_as_they_were() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let bytes: Vec<u8> = (0..300_001u32).map(|i| (i % 251) as u8).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        let file = ModelFile::open(&path).unwrap();
+        for (at, len) in [(0, 0), (0, 1), (5, 70_000), (200_000, 100_001), (300_001, 0), (300_001, 1), (u64::MAX, 2)] {
+            file.release(at, len);
+            assert_eq!(file.bytes(), bytes);
+        }
     }
 
     #[test]

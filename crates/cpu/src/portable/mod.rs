@@ -10,6 +10,7 @@ use base::TokenId;
 use kv::Kv;
 use ops::{Backend, Batch, KvShape, MatSrc, Norm, Numeric, OpsError, PAGE_LEN, Proj, RopePairing, attention, math};
 use quant::{ACT_BLOCK, Block, DType};
+use std::ops::Range;
 
 /// A weight matrix as the file has it.
 pub struct Mat {
@@ -172,9 +173,11 @@ impl Backend for Portable {
     fn numeric(&self) -> Numeric {
         self.numeric
     }
-    fn load_mat(&mut self, src: MatSrc<'_>) -> Result<Mat, OpsError> {
+    fn load_mat(&mut self, src: MatSrc<'_>, read: impl Fn(Range<usize>) + Sync) -> Result<Mat, OpsError> {
         let row_bytes = src.row_bytes()?;
-        Ok(Mat { dtype: src.dtype, rows: src.rows, cols: src.cols, row_bytes, bytes: src.bytes.to_vec() })
+        let bytes = src.bytes.to_vec();
+        read(0..bytes.len());
+        Ok(Mat { dtype: src.dtype, rows: src.rows, cols: src.cols, row_bytes, bytes })
     }
     fn load_vector(&mut self, values: &[f32]) -> Result<Vec<f32>, OpsError> {
         Ok(values.to_vec())

@@ -6,12 +6,13 @@ use super::attend::{partial_len, scratch_len};
 use super::gemm::{Into, scratch_bytes};
 use super::{ActQ, Attend, Gemm, Kernels, Kv, Need, RowQ};
 use crate::dispatch::{self, Isa};
-use crate::mem::{Act, Aligned, ITEM, LANES};
+use crate::mem::{Act, Aligned, Arena, ITEM, LANES};
 use crate::packed::Packed;
 use crate::pool::{Out, Pool};
 use base::TokenId;
 use ops::attention::CHUNK;
 use ops::{Backend, Batch, KvShape, MatSrc, Norm, Numeric, OpsError, PAGE_LEN, Proj, RopePairing};
+use std::ops::Range;
 
 /// Rows of one sequence whose attention is one item per key/value head.
 #[derive(Clone, Copy)]
@@ -24,6 +25,7 @@ struct Tile {
 pub struct Cpu {
     kernels: &'static Kernels,
     pool: Pool,
+    weights: Arena,
     normed: Act,
     quantised: ActQ,
     rows_q: Vec<RowQ>,
@@ -90,6 +92,7 @@ impl Cpu {
         Some(Self {
             kernels,
             pool: Pool::new(threads),
+            weights: Arena::default(),
             normed: Act::new(0, 0).ok()?,
             quantised: ActQ::new(0, 0).ok()?,
             rows_q: Vec::new(),
@@ -224,8 +227,8 @@ impl Backend for Cpu {
     fn numeric(&self) -> Numeric {
         Numeric::Quantised
     }
-    fn load_mat(&mut self, src: MatSrc<'_>) -> Result<Packed, OpsError> {
-        Packed::new(src, self.pool.threads())
+    fn load_mat(&mut self, src: MatSrc<'_>, read: impl Fn(Range<usize>) + Sync) -> Result<Packed, OpsError> {
+        Packed::new(src, &mut self.pool, &mut self.weights, read)
     }
     fn load_vector(&mut self, values: &[f32]) -> Result<Vector, OpsError> {
         let mut v = Aligned::zeroed(values.len().next_multiple_of(2 * LANES), "a vector")?;
