@@ -1,11 +1,17 @@
-//! Attention over paged f16 keys and values. Query heads that share a key/value head (and neighbouring rows of a sequence)
-//! go over the keys together, so that every key is converted once. Order of sums: `ops::attention`.
+//! Attention over paged f16 keys and values. Query heads that share a key/value head, and neighbouring rows of a sequence, go
+//! over a page together, as many at a time as registers hold. More than that: the page is converted to f32 once, in the first
+//! level of cache, and all of them go over it there. Order of sums: `ops::attention`.
 
 use super::elem::exp;
 use super::{Kv, Lanes};
 use crate::mem::LANES;
 use ops::PAGE_LEN;
 use ops::attention::CHUNK;
+
+/// Query vectors that one item may hold, where rows of a sequence share pages.
+pub const VECTORS_MAX: usize = 48;
+/// Of these, how many go over a page at a time: four lanes of outputs for each, and four of values, fill 32 registers.
+const TILE: usize = 6;
 
 /// One item: some query vectors, one key/value head, a run of chunks.
 pub struct Attend<'a> {
@@ -17,14 +23,16 @@ pub struct Attend<'a> {
     pub head: usize,
     /// Page table of the sequence.
     pub pages: &'a [u32],
-    /// Query vectors `[d_head]`, at most `Lanes::ATTEND_VECTORS`.
+    /// Query vectors `[d_head]`, at most `VECTORS_MAX`.
     pub queries: &'a [&'a [f32]],
-    /// Last position each query may see.
+    /// Last position each query may see; never falls.
     pub last: &'a [u32],
     /// Chunks `from..to`.
     pub from: usize,
     /// End of the run.
     pub to: usize,
+    /// The chunk that this thread will probably go on with, `ahead - 1` after the run. Past the last one, the next head's.
+    pub ahead: usize,
 }
 
 /// Layout of the scratch: what one item leaves behind, per vector: `[d_pad]` out, then max and sum.
@@ -32,10 +40,27 @@ pub fn partial_len(d_head: usize) -> usize {
     d_head.next_multiple_of(LANES) + LANES
 }
 
-/// Floats of scratch an item needs for `vectors` queries: partials, then scaled queries, a chunk's output and scores.
-pub fn scratch_len(d_head: usize, vectors: usize) -> usize {
+/// Floats of scratch an item needs: partials, scaled queries, a chunk's output and scores; then one page in f32.
+pub fn scratch_len(d_head: usize) -> usize {
     let d_pad = d_head.next_multiple_of(LANES);
-    vectors * (partial_len(d_head) + 2 * d_pad + CHUNK)
+    VECTORS_MAX * (partial_len(d_head) + 2 * d_pad + CHUNK) + PAGE_LEN * d_pad
+}
+
+/// The query vectors of an item, cut into tiles of nearly equal size, and its scratch.
+struct Item<'a> {
+    job: &'a Attend<'a>,
+    /// Vectors of a tile; the last may have fewer.
+    tile: usize,
+    /// More than one tile: pages are converted once for all.
+    shared: bool,
+    /// Scaled queries, a tile's side by side: `[tiles][d_pad][tile]`.
+    queries: &'a mut [f32],
+    /// The chunk's answers, `[vectors][d_pad]`.
+    out: &'a mut [f32],
+    /// Scores, then weights, `[vectors][CHUNK]`.
+    scores: &'a mut [f32],
+    /// A page's keys or values in f32.
+    page: &'a mut [f32],
 }
 
 /// Leaves, for each vector, the merged partial of its chunks at the start of `scratch` (a vector that sees none has sum 0).
@@ -46,104 +71,276 @@ pub fn scratch_len(d_head: usize, vectors: usize) -> usize {
 pub unsafe fn attend<L: Lanes>(job: &Attend<'_>, scratch: &mut [f32]) {
     let (n, d) = (job.queries.len(), job.kv.shape.d_head);
     let (d_pad, stride) = (job.kv.d_pad(), partial_len(d));
+    let tile = if n <= L::ATTEND_VECTORS { n } else { n.div_ceil(n.div_ceil(TILE)) };
     let (partials, rest) = scratch.split_at_mut(n * stride);
     let (queries, rest) = rest.split_at_mut(n * d_pad);
     let (out, rest) = rest.split_at_mut(n * d_pad);
-    let scores = &mut rest[..n * CHUNK];
-    let scale = 1.0 / (d as f32).sqrt();
-    for (i, q) in job.queries.iter().enumerate() {
-        for (o, x) in queries[i * d_pad..][..d].iter_mut().zip(*q) {
-            *o = x * scale;
-        }
-        partials[i * stride + d_pad + 1] = 0.0;
-    }
+    let (scores, rest) = rest.split_at_mut(n * CHUNK);
+    let page = &mut rest[..PAGE_LEN * d_pad];
+    let mut item = Item { job, tile, shared: tile < n, queries, out, scores, page };
+    item.scale_queries();
+    partials.chunks_exact_mut(stride).for_each(|p| p[d_pad + 1] = 0.0);
     for chunk in job.from..job.to {
-        let seen = |i: usize| (job.last[i] as usize + 1).saturating_sub(chunk * CHUNK).min(CHUNK);
-        let most = (0..n).map(seen).max().unwrap_or(0);
-        if most == 0 {
+        if item.seen(n - 1, chunk) == 0 {
             break;
         }
-        // SAFETY: forwarded; each kernel's slices were cut to `n` vectors above.
+        // SAFETY: forwarded.
         unsafe {
-            macro_rules! vectors {
-                ($($v:literal)*) => { match n { $( $v => {
-                    score::<L, $v>(job, chunk, most, queries, scores);
-                    for i in 0..n {
-                        let (max, sum) = soften::<L>(&mut scores[i * CHUNK..(i + 1) * CHUNK], seen(i), most);
-                        out[i * d_pad..(i + 1) * d_pad].fill(0.0);
-                        if seen(i) > 0 { partials[i * stride + d_pad + 2] = max; partials[i * stride + d_pad + 3] = sum; }
-                    }
-                    weigh::<L, $v>(job, chunk, most, scores, out);
-                } )* _ => {} } };
+            item.score::<L>(chunk);
+            // Two passes, so that one vector's exponentials need not wait for the reductions of the one before.
+            for i in 0..n {
+                let (seen, most) = (item.seen(i, chunk), item.seen(item.tile_last(i), chunk));
+                partials[i * stride + d_pad + 2] = highest::<L>(&mut item.scores[i * CHUNK..][..CHUNK], seen, most);
             }
-            vectors!(1 2 3 4 5 6 7);
-            for i in (0..n).filter(|i| seen(*i) > 0) {
-                let p = &mut partials[i * stride..(i + 1) * stride];
+            for i in 0..n {
+                let most = item.seen(item.tile_last(i), chunk);
+                let end = &mut partials[i * stride + d_pad + 2..][..2];
+                end[1] = soften::<L>(&mut item.scores[i * CHUNK..][..CHUNK], end[0], most);
+            }
+            item.weigh::<L>(chunk);
+            for i in (0..n).filter(|i| item.seen(*i, chunk) > 0) {
+                let p = &mut partials[i * stride..][..stride];
                 let (max, sum) = (p[d_pad + 2], p[d_pad + 3]);
-                merge(p, d_pad, max, sum, &out[i * d_pad..(i + 1) * d_pad]);
+                merge::<L>(p, d_pad, max, sum, &item.out[i * d_pad..][..d_pad]);
             }
         }
     }
 }
 
 /// Folds a chunk's answer into a partial (`ops::attention::merge`). The first one is taken as it is.
+///
+/// # Safety
+/// As `Lanes`.
 #[inline(always)]
-pub fn merge(p: &mut [f32], d_pad: usize, max: f32, sum: f32, out: &[f32]) {
+pub unsafe fn merge<L: Lanes>(p: &mut [f32], d_pad: usize, max: f32, sum: f32, out: &[f32]) {
     if p[d_pad + 1] == 0.0 {
         p[..d_pad].copy_from_slice(out);
         (p[d_pad], p[d_pad + 1]) = (max, sum);
         return;
     }
     let top = p[d_pad].max(max);
-    let (a, b) = (ops::math::exp(p[d_pad] - top), ops::math::exp(max - top));
-    p[d_pad + 1] = p[d_pad + 1].mul_add(a, sum * b);
-    for (o, n) in p[..d_pad].iter_mut().zip(out) {
-        *o = o.mul_add(a, n * b);
+    let mut sums = [0.0; LANES];
+    // SAFETY: chunks hold sixteen elements.
+    unsafe {
+        let (a, b) = (exp::<L>(L::splat(p[d_pad] - top)), exp::<L>(L::splat(max - top)));
+        L::store(sums.as_mut_ptr(), L::fma(L::splat(p[d_pad + 1]), a, L::mul(L::splat(sum), b)));
+        for (o, n) in p[..d_pad].chunks_exact_mut(LANES).zip(out.chunks_exact(LANES)) {
+            L::store(o.as_mut_ptr(), L::fma(L::load(o.as_ptr()), a, L::mul(L::load(n.as_ptr()), b)));
+        }
     }
-    p[d_pad] = top;
+    (p[d_pad], p[d_pad + 1]) = (top, sums[0]);
 }
 
-/// Scores of `V` queries against the first `most` keys of a chunk, sixteen keys at a time.
-#[inline(always)]
-unsafe fn score<L: Lanes, const V: usize>(job: &Attend<'_>, chunk: usize, most: usize, q: &[f32], scores: &mut [f32]) {
-    let mut start = 0;
-    while start < most {
-        // SAFETY: forwarded; a page holds four groups of keys, so two neighbours at an even place are in one page.
-        unsafe {
-            if L::ATTEND_BLOCKS >= 4 && start + LANES < most && (start / LANES).is_multiple_of(2) {
-                score_groups::<L, V, 2>(job, chunk, start, q, scores);
-                start += 2 * LANES;
-            } else {
-                score_groups::<L, V, 1>(job, chunk, start, q, scores);
-                start += LANES;
+/// Calls a kernel compiled for the number of vectors and of lanes: as many as leave their sums in registers.
+macro_rules! compiled {
+    ($n:expr, $width:expr, $f:ident::<$l:ident, $t:ident>($($arg:expr),* $(,)?)) => {
+        compiled!(@ $n, $width, $f, $l, $t, ($($arg),*), 1 2 3 4 5 6 7)
+    };
+    (@ $n:expr, $width:expr, $f:ident, $l:ident, $t:ident, $args:tt, $($v:literal)*) => {
+        match ($n, $width) {
+            $( ($v, 4) => $f::<$l, $t, $v, { if $v <= TILE { 4 } else { 2 } }> $args,
+               ($v, 2) => $f::<$l, $t, $v, 2> $args,
+               ($v, _) => $f::<$l, $t, $v, 1> $args, )*
+            _ => {}
+        }
+    };
+}
+
+impl Item<'_> {
+    fn scale_queries(&mut self) {
+        let (d, d_pad) = (self.job.kv.shape.d_head, self.job.kv.d_pad());
+        let scale = 1.0 / (d as f32).sqrt();
+        let tiles = self.job.queries.chunks(self.tile).zip(self.queries.chunks_mut(self.tile * d_pad));
+        for (queries, out) in tiles {
+            let n = queries.len();
+            for (v, q) in queries.iter().enumerate() {
+                out.chunks_exact_mut(n).zip(*q).for_each(|(o, x)| o[v] = x * scale);
+            }
+        }
+    }
+
+    /// Positions of `chunk` that vector `i` sees.
+    fn seen(&self, i: usize, chunk: usize) -> usize {
+        (self.job.last[i] as usize + 1).saturating_sub(chunk * CHUNK).min(CHUNK)
+    }
+
+    /// The last vector of `i`'s tile, which sees most.
+    fn tile_last(&self, i: usize) -> usize {
+        (i / self.tile * self.tile + self.tile).min(self.job.queries.len()) - 1
+    }
+
+    /// Scores of all vectors against the keys of a chunk that they see, whole groups of sixteen.
+    #[inline(always)]
+    unsafe fn score<L: Lanes>(&mut self, chunk: usize) {
+        let (job, n) = (self.job, self.job.queries.len());
+        let (d, d_pad) = (job.kv.shape.d_head, job.kv.d_pad());
+        let most = self.seen(n - 1, chunk);
+        for start in (0..most).step_by(PAGE_LEN) {
+            let pos = chunk * CHUNK + start;
+            let (keys, _) = job.kv.head(job.layer, job.pages[pos / PAGE_LEN], job.head);
+            let (ahead, _) = page_ahead(job, pos);
+            if self.shared {
+                // SAFETY: forwarded.
+                unsafe {
+                    convert::<L>(&keys[..PAGE_LEN.min(most - start).div_ceil(LANES) * LANES * d], self.page, ahead)
+                };
+            }
+            for at in (0..n).step_by(self.tile) {
+                let last = self.tile_last(at);
+                let groups = self.seen(last, chunk).saturating_sub(start).min(PAGE_LEN).div_ceil(LANES);
+                let q = &self.queries[at * d_pad..];
+                let scores = &mut self.scores[at * CHUNK + start..];
+                let mut group = 0;
+                while group < groups {
+                    let width = if last - at >= TILE { 2 } else { 4 };
+                    let width = if L::ATTEND_BLOCKS >= 4 { width.min((groups - group).next_power_of_two()) } else { 1 };
+                    // Three groups are one of two and one of one.
+                    let width = if width > groups - group { width / 2 } else { width };
+                    let (first, scores) = (group * LANES * d, &mut scores[group * LANES..]);
+                    // SAFETY: forwarded.
+                    unsafe {
+                        if self.shared {
+                            compiled!(last - at + 1, width, score::<L, f32>(&self.page[first..], ahead, d, q, scores));
+                        } else {
+                            compiled!(
+                                last - at + 1,
+                                width,
+                                score::<L, u16>(&keys[first..], &ahead[first..], d, q, scores)
+                            );
+                        }
+                    }
+                    group += width;
+                }
+            }
+        }
+    }
+
+    /// Weighted sums of the values of a chunk, in order of position.
+    #[inline(always)]
+    unsafe fn weigh<L: Lanes>(&mut self, chunk: usize) {
+        let (job, n) = (self.job, self.job.queries.len());
+        let d_pad = job.kv.d_pad();
+        self.out.fill(0.0);
+        let most = self.seen(n - 1, chunk);
+        for start in (0..most).step_by(PAGE_LEN) {
+            let pos = chunk * CHUNK + start;
+            let (_, values) = job.kv.head(job.layer, job.pages[pos / PAGE_LEN], job.head);
+            let (_, ahead) = page_ahead(job, pos);
+            if self.shared {
+                // SAFETY: forwarded.
+                unsafe { convert::<L>(&values[..PAGE_LEN.min(most - start) * d_pad], self.page, ahead) };
+            }
+            for at in (0..n).step_by(self.tile) {
+                let last = self.tile_last(at);
+                let count = self.seen(last, chunk).saturating_sub(start).min(PAGE_LEN);
+                let weights = &self.scores[at * CHUNK + start..];
+                let (mut lane, lanes) = (0, d_pad / LANES);
+                while lane < lanes && count > 0 {
+                    let width = if last - at >= TILE { 2 } else { 4 };
+                    let width = if L::ATTEND_BLOCKS >= 4 { width.min((lanes - lane).next_power_of_two()) } else { 1 };
+                    let width = if width > lanes - lane { width / 2 } else { width };
+                    let first = lane * LANES;
+                    let out = &mut self.out[at * d_pad + first..];
+                    // SAFETY: forwarded.
+                    unsafe {
+                        if self.shared {
+                            let values = &self.page[first..];
+                            compiled!(last - at + 1, width, weigh::<L, f32>(values, ahead, d_pad, count, weights, out));
+                        } else {
+                            let (values, ahead) = (&values[first..], &ahead[first..]);
+                            compiled!(last - at + 1, width, weigh::<L, u16>(values, ahead, d_pad, count, weights, out));
+                        }
+                    }
+                    lane += width;
+                }
             }
         }
     }
 }
 
-/// Scores of `V` queries against `G` neighbouring groups of sixteen keys, which lie in one page.
+/// The page that is likely to be read after the one that holds `pos`; that one, if none is. Pages of a sequence lie apart, where
+/// hardware does not look ahead: while one is worked on, the same part of the next is prefetched.
 #[inline(always)]
-unsafe fn score_groups<L: Lanes, const V: usize, const G: usize>(
-    job: &Attend<'_>,
-    chunk: usize,
-    start: usize,
-    q: &[f32],
+fn page_ahead<'a>(job: &Attend<'a>, pos: usize) -> (&'a [u16], &'a [u16]) {
+    let last = job.last[job.last.len() - 1] as usize;
+    let (mut head, mut next) = (job.head, pos / PAGE_LEN + 1);
+    if next * PAGE_LEN >= job.to * CHUNK || next * PAGE_LEN > last {
+        let (chunk, chunks) = (job.to - 1 + job.ahead, last / CHUNK + 1);
+        head += chunk / chunks;
+        next = chunk % chunks * (CHUNK / PAGE_LEN);
+    }
+    if head >= job.kv.shape.n_kv_heads {
+        (head, next) = (job.head, pos / PAGE_LEN);
+    }
+    job.kv.head(job.layer, job.pages[next], head)
+}
+
+/// What kernels read keys and values from: f16 as stored, or converted already.
+trait Source<L: Lanes>: Copy {
+    /// Whether memory may be far, so that it pays to ask for what comes next.
+    const IS_FAR: bool;
+    unsafe fn lanes(p: *const Self) -> L::F;
+}
+
+impl<L: Lanes> Source<L> for u16 {
+    const IS_FAR: bool = true;
+    #[inline(always)]
+    unsafe fn lanes(p: *const u16) -> L::F {
+        // SAFETY: forwarded.
+        unsafe { L::load_f16(p) }
+    }
+}
+
+impl<L: Lanes> Source<L> for f32 {
+    const IS_FAR: bool = false;
+    #[inline(always)]
+    unsafe fn lanes(p: *const f32) -> L::F {
+        // SAFETY: forwarded.
+        unsafe { L::load(p) }
+    }
+}
+
+/// Halves to floats; asks for as much of `ahead`.
+#[inline(always)]
+unsafe fn convert<L: Lanes>(from: &[u16], to: &mut [f32], ahead: &[u16]) {
+    let lines = from.chunks(2 * LANES).zip(to.chunks_mut(2 * LANES));
+    for ((from, to), ahead) in lines.zip(ahead.chunks(2 * LANES)) {
+        // SAFETY: sixteen elements each; a prefetch touches nothing.
+        unsafe {
+            L::prefetch(ahead.as_ptr().cast());
+            for (from, to) in from.chunks_exact(LANES).zip(to.chunks_exact_mut(LANES)) {
+                L::store(to.as_mut_ptr(), L::load_f16(from.as_ptr()));
+            }
+        }
+    }
+}
+
+/// Scores of `V` queries, `[d][V]`, against `G` neighbouring groups of sixteen keys.
+#[inline(always)]
+unsafe fn score<L: Lanes, T: Source<L>, const V: usize, const G: usize>(
+    keys: &[T],
+    ahead: &[u16],
+    d: usize,
+    queries: &[f32],
     scores: &mut [f32],
 ) {
-    let (d, d_pad) = (job.kv.shape.d_head, job.kv.d_pad());
-    let pos = chunk * CHUNK + start;
-    let (keys, _) = job.kv.head(job.layer, job.pages[pos / PAGE_LEN], job.head);
-    let keys = &keys[pos % PAGE_LEN * d..][..G * LANES * d];
-    let ahead = page_ahead(job, pos).0.get(pos % PAGE_LEN * d..(pos % PAGE_LEN + G * LANES) * d);
-    assert!(scores.len() >= (V - 1) * CHUNK + start + G * LANES && q.len() >= (V - 1) * d_pad + d);
-    // SAFETY: `keys` holds G groups of d lanes of sixteen; queries and scores are long enough (asserted).
+    assert!(keys.len() >= G * LANES * d && queries.len() >= V * d && scores.len() >= (V - 1) * CHUNK + G * LANES);
+    let (keys, queries, scores) = (keys.as_ptr(), queries.as_ptr(), scores.as_mut_ptr());
+    // SAFETY: all are long enough (asserted); a prefetch touches nothing.
     unsafe {
-        prefetch::<L>(ahead);
         let mut acc = [[L::splat(0.0); G]; V];
         for k in 0..d {
-            let key: [L::F; G] = std::array::from_fn(|g| L::load_f16(keys.as_ptr().add((g * d + k) * LANES)));
+            if T::IS_FAR {
+                for line in 0..G.div_ceil(2) {
+                    L::prefetch(ahead.as_ptr().wrapping_add(k * G * LANES + line * 2 * LANES).cast());
+                }
+            }
+            let mut key = [L::splat(0.0); G];
+            for g in 0..G {
+                key[g] = T::lanes(keys.add((g * d + k) * LANES));
+            }
             for v in 0..V {
-                let query = L::splat(*q.as_ptr().add(v * d_pad + k));
+                let query = L::splat(*queries.add(k * V + v));
                 for g in 0..G {
                     acc[v][g] = L::fma(query, key[g], acc[v][g]);
                 }
@@ -151,37 +348,19 @@ unsafe fn score_groups<L: Lanes, const V: usize, const G: usize>(
         }
         for v in 0..V {
             for g in 0..G {
-                L::store(scores.as_mut_ptr().add(v * CHUNK + start + g * LANES), acc[v][g]);
+                L::store(scores.add(v * CHUNK + g * LANES), acc[v][g]);
             }
         }
     }
 }
 
-/// The page after the one that holds `pos`, if this job goes on there. Pages of a sequence lie apart, where hardware does not
-/// look ahead: while one is worked on, the same part of the next is prefetched.
+/// The highest of the first `seen` scores, zero if there are none. The rest, up to `most`, will weigh nothing.
 #[inline(always)]
-fn page_ahead<'a>(job: &Attend<'a>, pos: usize) -> (&'a [u16], &'a [u16]) {
-    let next = pos / PAGE_LEN + 1;
-    let goes_on = next * PAGE_LEN < job.to * CHUNK && job.last.iter().any(|last| next * PAGE_LEN <= *last as usize);
-    if goes_on { job.kv.head(job.layer, job.pages[next], job.head) } else { (&[], &[]) }
-}
-
-#[inline(always)]
-unsafe fn prefetch<L: Lanes>(part: Option<&[u16]>) {
-    for line in part.unwrap_or_default().chunks(2 * LANES) {
-        // SAFETY: a prefetch touches nothing.
-        unsafe { L::prefetch(line.as_ptr().cast()) };
-    }
-}
-
-/// Scores to weights: `exp(score - max)` for the first `seen`, zero up to `most`. Returns the maximum and the sum.
-#[inline(always)]
-unsafe fn soften<L: Lanes>(scores: &mut [f32], seen: usize, most: usize) -> (f32, f32) {
+unsafe fn highest<L: Lanes>(scores: &mut [f32], seen: usize, most: usize) -> f32 {
     let end = most.next_multiple_of(LANES);
     scores[seen..end].fill(f32::NEG_INFINITY);
     if seen == 0 {
-        scores[..end].fill(0.0);
-        return (0.0, 0.0);
+        return 0.0;
     }
     // SAFETY: chunks hold sixteen elements.
     unsafe {
@@ -189,76 +368,66 @@ unsafe fn soften<L: Lanes>(scores: &mut [f32], seen: usize, most: usize) -> (f32
         for c in scores[..end].chunks_exact(LANES) {
             top = L::max(top, L::load(c.as_ptr()));
         }
-        let max = L::max_of(top);
+        L::max_of(top)
+    }
+}
+
+/// Scores to weights, `exp(score - max)`. Returns their sum.
+#[inline(always)]
+unsafe fn soften<L: Lanes>(scores: &mut [f32], max: f32, most: usize) -> f32 {
+    // SAFETY: chunks hold sixteen elements.
+    unsafe {
         let mut sum = L::splat(0.0);
-        for c in scores[..end].chunks_exact_mut(LANES) {
+        for c in scores[..most.next_multiple_of(LANES)].chunks_exact_mut(LANES) {
             let e = exp::<L>(L::sub(L::load(c.as_ptr()), L::splat(max)));
             sum = L::add(sum, e);
             L::store(c.as_mut_ptr(), e);
         }
-        (max, L::tree(sum))
+        L::tree(sum)
     }
 }
 
-/// Weighted sums of the first `most` values of a chunk, in order of position.
+/// Adds the first `count` values of a page, times the weights of `V` vectors, to `B` lanes of each vector's answer.
 #[inline(always)]
-unsafe fn weigh<L: Lanes, const V: usize>(
-    job: &Attend<'_>,
-    chunk: usize,
-    most: usize,
+unsafe fn weigh<L: Lanes, T: Source<L>, const V: usize, const B: usize>(
+    values: &[T],
+    ahead: &[u16],
+    d_pad: usize,
+    count: usize,
     weights: &[f32],
     out: &mut [f32],
 ) {
-    let d_pad = job.kv.d_pad();
-    assert!(weights.len() >= V * CHUNK && out.len() >= V * d_pad);
-    let lanes = d_pad / LANES;
-    let mut block = 0;
-    while block < lanes {
-        // SAFETY: blocks stay within `d_pad`; the rest was checked above.
-        unsafe {
-            if L::ATTEND_BLOCKS >= 4 && lanes - block >= 4 {
-                weigh_block::<L, V, 4>(job, chunk, most, weights, out, block);
-                block += 4;
-            } else {
-                weigh_block::<L, V, 1>(job, chunk, most, weights, out, block);
-                block += 1;
-            }
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn weigh_block<L: Lanes, const V: usize, const B: usize>(
-    job: &Attend<'_>,
-    chunk: usize,
-    most: usize,
-    weights: &[f32],
-    out: &mut [f32],
-    block: usize,
-) {
-    let d_pad = job.kv.d_pad();
-    // SAFETY: `weigh` checked that V vectors are there and that B lanes from `block` on are within `d_pad`.
+    assert!(values.len() >= (count - 1) * d_pad + B * LANES && weights.len() >= (V - 1) * CHUNK + count);
+    assert!(out.len() >= (V - 1) * d_pad + B * LANES);
+    let (values, weights, out) = (values.as_ptr(), weights.as_ptr(), out.as_mut_ptr());
+    // SAFETY: all are long enough (asserted); a prefetch touches nothing.
     unsafe {
         let mut acc = [[L::splat(0.0); B]; V];
-        for start in (0..most).step_by(PAGE_LEN) {
-            let pos = chunk * CHUNK + start;
-            let (_, values) = job.kv.head(job.layer, job.pages[pos / PAGE_LEN], job.head);
-            let ahead = page_ahead(job, pos).1;
-            for j in 0..PAGE_LEN.min(most - start) {
-                prefetch::<L>(ahead.get(j * d_pad + block * LANES..j * d_pad + (block + B) * LANES));
-                let row = values[j * d_pad..(j + 1) * d_pad].as_ptr().add(block * LANES);
-                let value: [L::F; B] = std::array::from_fn(|b| L::load_f16(row.add(b * LANES)));
-                for v in 0..V {
-                    let w = L::splat(*weights.as_ptr().add(v * CHUNK + start + j));
-                    for b in 0..B {
-                        acc[v][b] = L::fma(w, value[b], acc[v][b]);
-                    }
+        for v in 0..V {
+            for b in 0..B {
+                acc[v][b] = L::load(out.add(v * d_pad + b * LANES));
+            }
+        }
+        for j in 0..count {
+            if T::IS_FAR {
+                for line in 0..B.div_ceil(2) {
+                    L::prefetch(ahead.as_ptr().wrapping_add(j * d_pad + line * 2 * LANES).cast());
+                }
+            }
+            let mut value = [L::splat(0.0); B];
+            for b in 0..B {
+                value[b] = T::lanes(values.add(j * d_pad + b * LANES));
+            }
+            for v in 0..V {
+                let weight = L::splat(*weights.add(v * CHUNK + j));
+                for b in 0..B {
+                    acc[v][b] = L::fma(weight, value[b], acc[v][b]);
                 }
             }
         }
         for v in 0..V {
             for b in 0..B {
-                L::store(out.as_mut_ptr().add(v * d_pad + (block + b) * LANES), acc[v][b]);
+                L::store(out.add(v * d_pad + b * LANES), acc[v][b]);
             }
         }
     }

@@ -2,7 +2,7 @@
 //! Few barriers: norm and quantisation happen on the calling thread when there is one row; q, k and v are one job; gate, up
 //! and their product are one job.
 
-use super::attend::{partial_len, scratch_len};
+use super::attend::{VECTORS_MAX, partial_len, scratch_len};
 use super::gemm::{Into, scratch_bytes};
 use super::{ActQ, Attend, Gemm, Kernels, Kv, Need, RowQ};
 use crate::dispatch::{self, Isa};
@@ -81,6 +81,8 @@ type Target<'a> = (&'a Packed, Option<&'a Vector>, Out<'a, f32>, usize);
 
 /// Most projections of one input.
 const PROJS_MAX: usize = 4;
+/// Items of attention that each thread should have, so that a slow one can do fewer.
+const ITEMS_PER_THREAD: usize = 4;
 /// Rows from which preparing them is worth a job of its own.
 const ROWS_SHARED: usize = 4;
 
@@ -256,7 +258,7 @@ impl Backend for Cpu {
         self.gemm_stride = scratch_bytes(rows).next_multiple_of(64);
         self.gemm_scratch = Aligned::zeroed(threads * self.gemm_stride, "scratch")?;
         let vectors = self.kernels.attend_vectors;
-        self.attend_stride = scratch_len(d_head, vectors);
+        self.attend_stride = scratch_len(d_head);
         self.attend_scratch = Aligned::zeroed(threads * self.attend_stride, "scratch")?;
         let items = (2 * threads).max(n_heads);
         let partials = items * n_ctx.div_ceil(CHUNK) * vectors * partial_len(d_head);
@@ -413,9 +415,13 @@ impl Backend for Cpu {
         }
     }
     fn attend(&mut self, q: &Act, n_heads: usize, kv: &Kv, layer: usize, batch: Batch<'_>, out: &mut Act) {
-        let vectors = self.kernels.attend_vectors;
         let group = n_heads / kv.shape.n_kv_heads;
-        self.cut(batch, (vectors / group).max(1));
+        let (few, threads) = (self.kernels.attend_vectors, self.pool.threads());
+        // Rows that share pages convert them once; but every thread must get several items.
+        let share = batch.rows.len() * kv.shape.n_kv_heads / (ITEMS_PER_THREAD * threads);
+        let rows = share.min(VECTORS_MAX / group).max(few / group).max(1);
+        self.cut(batch, rows);
+        let vectors = if rows * group <= few { few } else { VECTORS_MAX };
         let subs = group.div_ceil(vectors);
         let items = self.tiles.len() * kv.shape.n_kv_heads * subs;
         let chunks = batch.rows.iter().map(|r| r.pos as usize / CHUNK + 1).max().unwrap_or(0);
@@ -426,14 +432,15 @@ impl Backend for Cpu {
         let scratch = Out::new(&mut attend_scratch[..]);
         // One item's vectors: row and head of each, neighbouring rows of a tile times the heads that share a key/value head.
         let vector = |item: usize, v: usize| {
-            let (tile, rest) = (tiles[item / (kv.shape.n_kv_heads * subs)], item % (kv.shape.n_kv_heads * subs));
+            let (rest, tile) = (item / tiles.len(), tiles[tiles.len() - 1 - item % tiles.len()]);
             let (kv_head, sub) = (rest / subs, rest % subs);
             let heads = (group - sub * vectors).min(vectors);
             (v < tile.rows * heads)
                 .then(|| (tile.row + v / heads, kv_head, kv_head * group + sub * vectors + v % heads))
         };
-        let run = |item: usize, from: usize, to: usize, scratch: &mut [f32]| {
-            let (mut queries, mut last, mut n, mut head, mut table) = ([&[][..]; 8], [0u32; 8], 0, 0, 0);
+        let run = |item: usize, from: usize, to: usize, ahead: usize, scratch: &mut [f32]| {
+            let (mut queries, mut last, mut n, mut head, mut table) =
+                ([&[][..]; VECTORS_MAX], [0u32; VECTORS_MAX], 0, 0, 0);
             while let Some((row, kv_head, h)) = vector(item, n) {
                 queries[n] = &q.row(row)[h * d..(h + 1) * d];
                 last[n] = batch.rows[row].pos;
@@ -442,7 +449,7 @@ impl Backend for Cpu {
             }
             let to = to.min(last[n.max(1) - 1] as usize / CHUNK + 1);
             let (queries, last) = (&queries[..n], &last[..n]);
-            let job = Attend { kv, layer, head, pages: &batch.pages[table..], queries, last, from, to };
+            let job = Attend { kv, layer, head, pages: &batch.pages[table..], queries, last, from, to, ahead };
             // SAFETY: the kernel's features were checked when the table was chosen.
             unsafe { (kernels.attend)(&job, scratch) };
         };
@@ -457,24 +464,24 @@ impl Backend for Cpu {
                 v += 1;
             }
         };
-        if items >= 2 * pool.threads() || chunks < 2 {
+        let per_item = rows * group.min(vectors) * plen;
+        if items >= 2 * threads || chunks < 2 || items * chunks * per_item > partials.len() {
             pool.run(items, 1, &|item, thread| {
                 // SAFETY: each thread has a scratch part of its own.
                 let scratch = unsafe { scratch.part(thread * attend_stride, attend_stride) };
-                run(item, 0, chunks, scratch);
+                run(item, 0, chunks, 1, scratch);
                 finish(item, scratch);
             });
             return;
         }
         // Few rows deep in a context: every chunk is an item, and the partials are merged in order afterwards.
-        let per_item = vectors * plen;
         let parts = Out::new(&mut partials[..]);
         pool.run(items * chunks, 1, &|i, thread| {
             let (item, chunk) = (i / chunks, i % chunks);
             // SAFETY: each thread has a scratch part of its own, each item a partial of its own.
             unsafe {
                 let scratch = scratch.part(thread * attend_stride, attend_stride);
-                run(item, chunk, chunk + 1, scratch);
+                run(item, chunk, chunk + 1, threads, scratch);
                 let mut n = 0;
                 while vector(item, n).is_some() {
                     n += 1;

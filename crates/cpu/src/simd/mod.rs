@@ -88,7 +88,8 @@ macro_rules! table {
             }
             #[target_feature(enable = $features)]
             pub unsafe fn merge(partial: &mut [f32], d_pad: usize, max: f32, sum: f32, out: &[f32]) {
-                simd::generic::merge(partial, d_pad, max, sum, out)
+                // SAFETY: as above.
+                unsafe { simd::generic::merge::<$lanes>(partial, d_pad, max, sum, out) }
             }
             #[target_feature(enable = $features)]
             pub unsafe fn kv_put(slot: &mut simd::generic::Slot<'_>, k: &[f32], v: &[f32]) {
