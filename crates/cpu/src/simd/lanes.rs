@@ -14,9 +14,9 @@ pub unsafe trait Lanes: Copy + 'static {
     const WIDE_IS_SIGNED: bool;
     /// Rows of activations whose accumulators fit the registers, with one or two groups of weight rows.
     const TILE: usize;
-    /// Query vectors whose outputs fit the registers, ...
+    /// Query vectors of one attention item that read f16 directly, ...
     const ATTEND_VECTORS: usize;
-    /// ... this many lanes of sixteen at a time.
+    /// ... with up to this many groups of keys or lanes of values at a time.
     const ATTEND_BLOCKS: usize;
 
     unsafe fn splat(x: f32) -> Self::F;

@@ -21,7 +21,7 @@ pub use lanes::Lanes;
 pub struct Kernels {
     /// For people and the fingerprint.
     pub name: &'static str,
-    /// Most query vectors of one attention item.
+    /// Most query vectors that attend to f16 directly.
     pub attend_vectors: usize,
     /// One or two groups of weight rows times all rows of activations.
     pub gemm: unsafe fn(&Gemm<'_>, &mut [u8]),
