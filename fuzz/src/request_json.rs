@@ -1,12 +1,16 @@
 //! Any bytes as a request body or as a stream of server-sent events: a refusal is a client error in OpenAI's shape that
 //! names what to do, never a server error.
 
-use protocol::{ApiError, SseParser, parse_chat, parse_completion};
+use protocol::infill::{parse_detokenize, parse_tokenize};
+use protocol::{ApiError, SseParser, parse_chat, parse_completion, parse_infill};
 
-/// Both requests, and the event stream cut in two ways.
+/// All requests, and the event stream cut in two ways.
 pub fn run(data: &[u8]) {
     refused_well(parse_chat(data).err());
     refused_well(parse_completion(data).err());
+    refused_well(parse_infill(data).err());
+    refused_well(parse_tokenize(data).err());
+    refused_well(parse_detokenize(data).err());
     let (mut whole, mut pieces) = (Vec::new(), Vec::new());
     let a = SseParser::new().push(data, &mut whole);
     let mut parser = SseParser::new();
@@ -35,6 +39,10 @@ pub fn seeds() -> Vec<Vec<u8>> {
         r#"{"model":"m","prompt":"x","prediction":{"type":"content","content":[{"type":"text","text":"y"}]},"speculation":"off",
 "prompt_cache_key":"k","service_tier":"flex","replay":"z","deadline_ms":9,"n_predict":0}"#,
         r#"{"prompt":[1,2,3],"temperature":0,"repetition_penalty":1.1,"presence_penalty":0,"frequency_penalty":-1}"#,
+        r#"{"input_prefix":"a","input_suffix":"b","input_extra":[{"filename":"f","text":"t"}],"prompt":"c","n_indent":4,
+"n_predict":0,"t_max_predict_ms":9,"t_max_prompt_ms":9,"samplers":["top_k"],"response_fields":["timings/prompt_n"],"n_cmpl":2,
+"id_slot":0,"cache_prompt":true}"#,
+        r#"{"content":"x","add_special":true,"parse_special":false,"with_pieces":true,"tokens":[1,2]}"#,
         "event: error\ndata: {\"a\":\u{e9}}\r\n\r\n: comment\rdata: [DONE]\n\n",
     ]
     .map(|s| s.as_bytes().to_vec())

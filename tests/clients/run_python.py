@@ -9,10 +9,13 @@ Every check works with any model that can write text: expected texts are taken f
 
 import argparse
 import concurrent.futures
+import json
 import math
 import sys
 import time
 import traceback
+import urllib.error
+import urllib.request
 
 import openai
 
@@ -418,6 +421,48 @@ def completion_with_suffix(s):
     want(r.usage.prompt_tokens > s.complete(prompt=prefix, max_tokens=1).usage.prompt_tokens + 3, "the suffix was dropped")
     texts, reasons, _ = streamed_text(s.complete(prompt=prefix, suffix=suffix, max_tokens=16, stream=True))
     same((texts[0], reasons[0]), (c.text, c.finish_reason), "streamed")
+
+
+# ---- llama.cpp's endpoints -------------------------------------------------------------------------------------------
+
+
+def llama(s, path, **body):
+    """JSON of an endpoint that the SDK does not know."""
+    url = str(s.client.base_url).rstrip("/").removesuffix("/v1") + path
+    data = json.dumps(body).encode() if body else None
+    with urllib.request.urlopen(urllib.request.Request(url, data, {"Content-Type": "application/json"}), timeout=30) as r:
+        return json.load(r)
+
+
+@check
+def infill_fills_the_gap(s):
+    gap = {"input_prefix": "def add(a, b):\n    return ", "input_suffix": "\n\nprint(add(1, 2))\n", "model": s.model}
+    extra = [{"filename": "sub.py", "text": "def sub(a, b):\n    return a - b\n"}]
+    try:
+        warm = llama(s, "/infill", **gap, input_extra=extra, n_predict=0)
+    except urllib.error.HTTPError as e:
+        same((e.code, json.load(e)["error"]["param"]), (400, "model"), "a model without fill-in-the-middle says so")
+        return
+    same((warm["content"], warm["stop_type"]), ("", "limit"), "n_predict 0")
+    r = llama(s, "/infill", **gap, input_extra=extra, n_predict=16)
+    want("a" in r["content"] and "b" in r["content"] and "<|" not in r["content"], f"filled in {r['content']!r}")
+    same(r["tokens_evaluated"], warm["tokens_evaluated"], "the prompt's tokens")
+    same(r["tokens_evaluated"], r["timings"]["prompt_n"] + r["timings"]["cache_n"], "computed and cached tokens")
+    fields = ["content", "timings/prompt_n"]
+    again = llama(s, "/infill", **gap, input_extra=extra, n_predict=16, response_fields=fields)
+    same((sorted(again), again["content"]), (fields, r["content"]), "response_fields")
+    same(llama(s, "/infill", **gap, input_extra=extra, prompt="a +", n_predict=1)["tokens_predicted"], 1, "after a middle")
+
+
+@check
+def tokens_and_back(s):
+    text = "fn main() {\n    let ü = 1;\n}\n"
+    tokens = llama(s, "/tokenize", content=text, model=s.model)["tokens"]
+    same(llama(s, "/detokenize", tokens=tokens, model=s.model)["content"].strip(), text.strip(), "text")
+    props = llama(s, "/props")
+    want(props["default_generation_settings"]["n_ctx"] > 0 and props["total_slots"] > 0, f"{props!r:.200}")
+    if props["chat_template"]:
+        want(CHAT[1]["content"] in llama(s, "/apply-template", messages=CHAT, model="default")["prompt"], "apply-template")
 
 
 # ---- how soon and how fast -------------------------------------------------------------------------------------------

@@ -64,6 +64,15 @@ pub const PACE_FINISHES_MAX: usize = 64;
 pub const PROMPT_CACHE_KEY_BYTES_MAX: usize = 512;
 /// `deadline_ms`.
 pub const DEADLINE_MS_MAX: u32 = 24 * 60 * 60 * 1000;
+/// Entries of `input_extra` in one infill request.
+pub const INFILL_EXTRAS_MAX: usize = 256;
+/// Tokens of the context that an infill prompt leaves to the answer, if it needs fewer (or a quarter of a small context):
+/// so a request that only fills the cache is cut like the one it prepares.
+pub const INFILL_ANSWER_TOKENS: usize = 256;
+/// Entries of `response_fields`, and of `samplers`.
+pub const RESPONSE_FIELDS_MAX: usize = 64;
+/// Bytes of one of them.
+pub const RESPONSE_FIELD_BYTES_MAX: usize = 256;
 /// Open connections, in all.
 pub const CONNECTIONS_MAX: usize = 12_000;
 /// Open connections from one address.

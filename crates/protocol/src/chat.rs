@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::ApiError;
-use crate::generate::{FinishReason, Generate, generate_names};
+use crate::generate::{FinishReason, Generate, generate_names, read_model, read_model_or_default};
 use crate::hints::ServiceTier;
 use crate::json::{self, Field};
 use crate::num;
@@ -87,6 +87,18 @@ impl ChatRequest {
 /// # Errors
 /// 400 that names the field by its path and says what to send instead.
 pub fn parse_chat(body: &[u8]) -> Result<ChatRequest, ApiError> {
+    parse(body, true)
+}
+
+/// The same, with the default model where none is named: llama.cpp's `POST /apply-template`.
+///
+/// # Errors
+/// As `parse_chat`.
+pub fn parse_template(body: &[u8]) -> Result<ChatRequest, ApiError> {
+    parse(body, false)
+}
+
+fn parse(body: &[u8], needs_model: bool) -> Result<ChatRequest, ApiError> {
     let o = json::document(body)?.object(generate_names![
         "messages",
         "tools",
@@ -95,7 +107,8 @@ pub fn parse_chat(body: &[u8]) -> Result<ChatRequest, ApiError> {
         "logprobs",
         "top_logprobs",
     ])?;
-    let generate = Generate::read(&o)?;
+    let model = if needs_model { read_model(&o)? } else { read_model_or_default(&o)? };
+    let generate = Generate::read_for(model, &o)?;
     let messages = o.need("messages", "Send an array of {\"role\",\"content\"}.")?;
     let messages_read =
         messages.array(limits::MESSAGES_MAX)?.iter().map(read_message).collect::<Result<Vec<_>, _>>()?;

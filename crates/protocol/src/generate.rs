@@ -70,6 +70,11 @@ impl Generate {
     /// # Errors
     /// 400 that names the field.
     pub fn read<const N: usize>(o: &Object<'_, N>) -> Result<Self, ApiError> {
+        Self::read_for(read_model(o)?, o)
+    }
+
+    /// The same with the name of the model read already.
+    pub(crate) fn read_for<const N: usize>(model: String, o: &Object<'_, N>) -> Result<Self, ApiError> {
         let repeat_penalty = o.get("repetition_penalty").or_else(|| o.get("repeat_penalty"));
         let include_usage = match o.get("stream_options") {
             None => false,
@@ -79,7 +84,7 @@ impl Generate {
             },
         };
         Ok(Self {
-            model: read_model(o)?,
+            model,
             max_tokens: read_max_tokens(o)?,
             n: match o.get("n") {
                 Some(f) => num::read_u32(&f, 1, limits::CHOICES_MAX as u32)?,
@@ -105,7 +110,7 @@ impl Generate {
     }
 }
 
-fn read_model<const N: usize>(o: &Object<'_, N>) -> Result<String, ApiError> {
+pub(crate) fn read_model<const N: usize>(o: &Object<'_, N>) -> Result<String, ApiError> {
     let field = o.need("model", "Name a model that GET /v1/models lists, or \"default\" for the first one.")?;
     let model = field.string()?;
     if model.is_empty() || model.len() > limits::MODEL_NAME_BYTES_MAX {
@@ -113,6 +118,14 @@ fn read_model<const N: usize>(o: &Object<'_, N>) -> Result<String, ApiError> {
         return Err(field.error("invalid_value", format!("`model` must be a name of 1 to {max} bytes.")));
     }
     Ok(model)
+}
+
+/// llama.cpp's clients leave the model out, or empty.
+pub(crate) fn read_model_or_default<const N: usize>(o: &Object<'_, N>) -> Result<String, ApiError> {
+    match o.get("model") {
+        Some(f) if !f.string()?.is_empty() => read_model(o),
+        _ => Ok("default".to_owned()),
+    }
 }
 
 /// OpenAI's two names, and llama.cpp's, where -1 is no bound.

@@ -9,6 +9,7 @@ pub mod completion;
 pub mod error;
 pub mod generate;
 pub mod hints;
+pub mod infill;
 pub mod json;
 pub mod models;
 pub mod num;
@@ -17,12 +18,14 @@ pub mod usage;
 
 pub use chat::{
     ChatChunk, ChatCompletion, ChatLogprobs, ChatRequest, Message, Role, TokenLogprob, ToolCall, parse_chat,
+    parse_template,
 };
 pub use chunks::Chunks;
 pub use completion::{Completion, CompletionLogprobs, CompletionRequest, Prompt, parse_completion};
 pub use error::{ApiError, ErrorBody};
 pub use generate::{FinishReason, Generate, ResponseFormat};
 pub use hints::{Hints, ServiceTier};
+pub use infill::{InfillRequest, parse_infill};
 pub use models::{Model, ModelList};
 pub use sse::{SseError, SseEvent, SseParser};
 pub use usage::{Timings, Usage};

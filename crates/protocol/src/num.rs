@@ -51,6 +51,11 @@ ranged!(
     Bias, -100.0, 100.0
 );
 
+impl Temperature {
+    /// The likeliest token.
+    pub const GREEDY: Self = Self(0.0);
+}
+
 /// `top_p`: above 0, at most 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TopP(f32);

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use text::TextStream;
 
 use crate::grammar::Cut;
+use crate::infill::Bounds;
 use crate::kit::TextKit;
 use crate::runner::{News, Note, Ticket};
 
@@ -37,6 +38,16 @@ pub(crate) struct Scored {
     end: usize,
 }
 
+/// How a choice has come out.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ending {
+    pub(crate) n_prompt: u64,
+    pub(crate) n_tokens: u64,
+    pub(crate) finish: Option<FinishReason>,
+    /// The stop string that ended it.
+    pub(crate) word: Option<usize>,
+}
+
 struct Choice {
     text: TextStream,
     prompt: usize,
@@ -46,6 +57,10 @@ struct Choice {
     n_prompt: u64,
     n_cached: u64,
     is_done: bool,
+    finish: Option<FinishReason>,
+    /// The stop string that ended it.
+    word: Option<usize>,
+    bounds: Bounds,
     /// A stop string has ended it, and the engine has yet to say what became of the drafts.
     is_closing: bool,
     drafts: Drafts,
@@ -102,6 +117,9 @@ impl Answer {
             n_prompt: 0,
             n_cached: 0,
             is_done: false,
+            finish: None,
+            word: None,
+            bounds: Bounds::default(),
             is_closing: false,
             drafts: Drafts::default(),
             scored: Vec::new(),
@@ -114,6 +132,21 @@ impl Answer {
             tells_drafts,
             ticket,
             kit: Arc::clone(kit),
+        })
+    }
+
+    /// Ends its choices also by their lines and by time.
+    pub(crate) fn bound(&mut self, bounds: &Bounds) {
+        self.choices.iter_mut().for_each(|c| c.bounds = bounds.clone());
+    }
+
+    /// How a choice has come out, so far.
+    pub(crate) fn ending(&self, index: usize) -> Ending {
+        self.choices.get(index).map_or_else(Ending::default, |c| Ending {
+            n_prompt: c.n_prompt,
+            n_tokens: c.n_tokens,
+            finish: c.finish,
+            word: c.word,
         })
     }
 
@@ -132,7 +165,7 @@ impl Answer {
     /// # Errors
     /// The request as a whole has failed.
     pub(crate) fn take(&mut self, note: Note) -> Result<Option<Piece>, ApiError> {
-        let index = note.choice;
+        let (index, at) = (note.choice, note.at);
         if index == 0 {
             self.clock.take(&note);
         }
@@ -149,12 +182,12 @@ impl Answer {
             }
             News::Tokens(_) | News::Scored { .. } if choice.is_closing => return Ok(None),
             News::Tokens(tokens) => {
-                if choice.tokens(&self.kit, &tokens, &mut piece) {
+                if choice.tokens(&self.kit, &tokens, at, &mut piece) {
                     self.stop(index, &mut piece);
                 }
             }
             News::Scored { token, logprobs } => {
-                if choice.scored(&self.kit, token, logprobs, &mut piece) {
+                if choice.scored(&self.kit, token, logprobs, at, &mut piece) {
                     self.stop(index, &mut piece);
                 }
             }
@@ -169,7 +202,7 @@ impl Answer {
                 choice.drafts = drafts;
                 let is_whole = reason == Finish::StopToken && !choice.cut.is_set();
                 let reason = if is_whole { FinishReason::Stop } else { FinishReason::Length };
-                choice.end(reason, &mut piece);
+                choice.end(reason, at, &mut piece);
             }
             News::Refused(why) => return Err(refused(why, self.ticket.retry_after_s())),
             News::Failed => {
@@ -180,7 +213,7 @@ impl Answer {
         Ok((!piece.text.is_empty() || piece.finish.is_some() || !piece.logprobs.is_empty()).then_some(piece))
     }
 
-    /// A stop string has come.
+    /// A stop string or a bound has come.
     fn stop(&mut self, index: usize, piece: &mut Piece) {
         self.ticket.cancel(index);
         let Some(choice) = self.choices.get_mut(index) else { return };
@@ -257,20 +290,39 @@ fn best(s: &Scored) -> &[(TokenId, f32)] {
 }
 
 impl Choice {
-    /// True if a stop string ends the choice; what follows it counts for nothing.
-    fn tokens(&mut self, kit: &TextKit, tokens: &[TokenId], piece: &mut Piece) -> bool {
+    /// True if a stop string or a bound ends the choice; what follows it counts for nothing.
+    fn tokens(&mut self, kit: &TextKit, tokens: &[TokenId], at: Instant, piece: &mut Piece) -> bool {
         let before = piece.text.len();
         let is_stopped = tokens.iter().any(|token| {
             self.n_tokens += 1;
-            self.text.push(&kit.tokenizer, *token, &mut piece.text).stopped.is_some()
+            let from = piece.text.len();
+            let word = self.text.push(&kit.tokenizer, *token, &mut piece.text).stopped;
+            self.stops(word, from, at, &mut piece.text)
         });
         self.given += piece.text.len() - before;
         is_stopped
     }
 
-    /// The same for one token with its log-probabilities.
-    fn scored(&mut self, kit: &TextKit, token: TokenId, logprobs: Box<Logprobs>, piece: &mut Piece) -> bool {
-        let is_stopped = self.tokens(kit, &[token], piece);
+    /// Does this stop string, or a bound within the text from `from` on, end the choice?
+    fn stops(&mut self, word: Option<usize>, from: usize, at: Instant, text: &mut String) -> bool {
+        if self.bounds.end(text, from, at) {
+            self.finish = Some(FinishReason::Length);
+        } else if word.is_some() {
+            (self.finish, self.word) = (Some(FinishReason::Stop), word);
+        }
+        self.finish.is_some()
+    }
+
+    /// The same as `tokens` for one token with its log-probabilities.
+    fn scored(
+        &mut self,
+        kit: &TextKit,
+        token: TokenId,
+        logprobs: Box<Logprobs>,
+        at: Instant,
+        piece: &mut Piece,
+    ) -> bool {
+        let is_stopped = self.tokens(kit, &[token], at, piece);
         self.seen += kit.shown_bytes(token);
         self.scored.push(Scored { token, logprobs, end: self.seen });
         // Tokens whose text is held back are reported when it is given out; those of a stop string never.
@@ -279,18 +331,20 @@ impl Choice {
         is_stopped
     }
 
-    /// A stop string has ended it.
+    /// A stop string or a bound has ended it.
     fn close(&mut self, piece: &mut Piece) {
         self.is_done = true;
-        piece.finish = Some(FinishReason::Stop);
+        piece.finish = self.finish;
     }
 
-    fn end(&mut self, reason: FinishReason, piece: &mut Piece) {
-        let is_stopped = self.text.finish(&mut piece.text).stopped.is_some();
+    fn end(&mut self, reason: FinishReason, at: Instant, piece: &mut Piece) {
+        let from = piece.text.len();
+        let word = self.text.finish(&mut piece.text).stopped;
+        self.stops(word, from, at, &mut piece.text);
         self.given += piece.text.len();
         piece.logprobs.append(&mut self.scored);
         self.is_done = true;
-        piece.finish = Some(if is_stopped { FinishReason::Stop } else { reason });
+        piece.finish = Some(*self.finish.get_or_insert(reason));
     }
 }
 

@@ -5,7 +5,8 @@ use axum::http::{HeaderMap, Response, StatusCode, header};
 use base::{RequestId, TokenId, limits};
 use engine::api::{Class, Finish, Request, Sampling};
 use protocol::chunks::{Chunks, Envelope, Shape};
-use protocol::{ApiError, ChatRequest, CompletionRequest, Generate, Prompt, ServiceTier};
+use protocol::num::Temperature;
+use protocol::{ApiError, ChatRequest, CompletionRequest, Generate, InfillRequest, Prompt, ServiceTier};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use text::Grammar;
@@ -16,9 +17,17 @@ use crate::app::{App, Model, Phase};
 use crate::body::{self, Received};
 use crate::caller::Caller;
 use crate::grammar::{Cut, constraint};
+use crate::infill::{Bounds, Infill, Told};
 use crate::net::Peer;
 use crate::runner::{News, NoRoom, Note};
-use crate::stream::{SseBody, Whole};
+use crate::stream::{OpenAi, SseBody, Whole, Writer, collect};
+
+/// Which kind of answer is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    OpenAi(Shape),
+    Infill,
+}
 
 /// A request that can be submitted.
 struct Prepared {
@@ -31,6 +40,7 @@ struct Prepared {
     prediction: Vec<TokenId>,
     replay: Vec<TokenId>,
     grammar: Option<Grammar>,
+    infill: Option<Infill>,
 }
 
 /// Who asked, and when.
@@ -40,13 +50,13 @@ struct Origin {
     arrived: Instant,
 }
 
-/// Answers `POST /v1/chat/completions` or `POST /v1/completions`.
+/// Answers `POST /v1/chat/completions`, `POST /v1/completions` or `POST /infill`.
 ///
 /// # Errors
 /// Everything that can be said with a status, before the first byte of an answer.
 pub(crate) async fn generate(
     app: Arc<App>,
-    shape: Shape,
+    ask: Ask,
     peer: Peer,
     headers: HeaderMap,
     body: Body,
@@ -55,20 +65,34 @@ pub(crate) async fn generate(
     let origin = Origin { caller: Caller::of(&app, &headers, peer.0), arrived };
     check_open(&app)?;
     let received = body::read(&headers, body, &app.config.limits, &app.bodies).await?;
-    let prepared = prepare(&app, shape, received).await?;
+    let prepared = prepare(&app, ask, received).await?;
     check_open(&app)?; // it may have begun to drain in the meantime
     let number = app.mint();
     let (requests, choices) = requests(&app, &prepared, origin);
-    let Prepared { model, generate, prediction, .. } = prepared;
+    let Prepared { model, generate, prediction, infill, .. } = prepared;
     let mailbox = &model.runner.mailbox;
     let (mut notes, ticket) = mailbox.submit(requests).map_err(|why| match why {
         NoRoom::QueueFull => queue_full(mailbox.retry_after_s()),
         NoRoom::EngineStopped => engine_stopped(),
     })?;
     let mut answer = Answer::new(&model.text, &generate.stop, &choices, !prediction.is_empty(), arrived, ticket)?;
+    if let Some(infill) = &infill {
+        answer.bound(&infill.bounds);
+    }
     let first = first_note(&app, &model, &mut notes).await?;
     answer.take(first)?;
 
+    let shape = match (ask, infill) {
+        (Ask::OpenAi(shape), _) => shape,
+        (_, Some(Infill { told, .. })) if generate.stream => {
+            return sse_response(SseBody::new(&app, answer, notes, Writer::Infill(told)));
+        }
+        (_, Some(Infill { told, .. })) => {
+            let choices = collect(&app, &mut answer, notes).await?;
+            return Ok(json_response(StatusCode::OK, told.whole(&answer, choices)?));
+        }
+        (Ask::Infill, None) => return Err(ApiError::internal("An infill request was read as another.")),
+    };
     let id = format!("{}-{:016x}", id_prefix(shape), app.random(number));
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let fingerprint = &model.runner.info.fingerprint;
@@ -76,19 +100,24 @@ pub(crate) async fn generate(
     if generate.stream {
         let envelope = Envelope { shape, id: &id, created, model: &model.name, fingerprint, service_tier };
         let chunks = Chunks::new(&envelope, generate.include_usage);
-        let body = SseBody::new(&app, answer, notes, chunks, shape, generate.include_usage);
-        let response = Response::builder()
-            .status(StatusCode::OK)
-            .header(header::CONTENT_TYPE, "text/event-stream; charset=utf-8")
-            .header(header::CACHE_CONTROL, "no-cache")
-            .header("x-accel-buffering", "no")
-            .body(Body::new(body));
-        return response.map_err(|e| ApiError::internal(e.to_string()));
+        let include_usage = generate.include_usage;
+        let writer = Writer::OpenAi(OpenAi { chunks, shape, include_usage, offsets: vec![0; answer.len()] });
+        return sse_response(SseBody::new(&app, answer, notes, writer));
     }
     let (model, fingerprint) = (model.name.clone(), fingerprint.clone());
     let whole = Whole { id, created, model, fingerprint, service_tier, shape };
-    let json = whole.collect(&app, answer, notes).await?;
-    Ok(json_response(StatusCode::OK, json))
+    let choices = collect(&app, &mut answer, notes).await?;
+    Ok(json_response(StatusCode::OK, whole.render(&answer, choices)?))
+}
+
+fn sse_response(body: SseBody) -> Result<Response<Body>, ApiError> {
+    let response = Response::builder()
+        .status(StatusCode::OK)
+        .header(header::CONTENT_TYPE, "text/event-stream; charset=utf-8")
+        .header(header::CACHE_CONTROL, "no-cache")
+        .header("x-accel-buffering", "no")
+        .body(Body::new(body));
+    response.map_err(|e| ApiError::internal(e.to_string()))
 }
 
 /// A response of JSON bytes.
@@ -147,21 +176,51 @@ async fn first_note(app: &App, model: &Model, notes: &mut UnboundedReceiver<Note
     }
 }
 
-/// Parses, renders and tokenises on the blocking pool; a bounded number of requests at once.
-async fn prepare(app: &Arc<App>, shape: Shape, received: Received) -> Result<Prepared, ApiError> {
+/// Parses, renders and tokenises.
+async fn prepare(app: &Arc<App>, ask: Ask, received: Received) -> Result<Prepared, ApiError> {
+    on_text_pool(app, move |app| {
+        let (prepared, param) = match ask {
+            Ask::OpenAi(Shape::Chat) => (prepare_chat(app, protocol::parse_chat(&received.bytes)?)?, "messages"),
+            Ask::OpenAi(Shape::Completion) => {
+                (prepare_completion(app, protocol::parse_completion(&received.bytes)?)?, "prompt")
+            }
+            Ask::Infill => (prepare_infill(app, protocol::parse_infill(&received.bytes)?)?, "input_prefix"),
+        };
+        check_tokens(&prepared, param)?;
+        prepared.with_hints()
+    })
+    .await
+}
+
+/// Works on text on the blocking pool; a bounded number of jobs at once.
+pub(crate) async fn on_text_pool<T: Send + 'static>(
+    app: &Arc<App>,
+    job: impl FnOnce(&App) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
     let permit = Arc::clone(&app.text_jobs).acquire_owned().await.map_err(|_| shutting_down())?;
     let app = Arc::clone(app);
     let job = move || {
         let _permit = permit;
-        let prepared = match shape {
-            Shape::Chat => prepare_chat(&app, protocol::parse_chat(&received.bytes)?)?,
-            Shape::Completion => prepare_completion(&app, protocol::parse_completion(&received.bytes)?)?,
-        };
-        check_tokens(&prepared, shape)?;
-        prepared.with_hints()
+        job(&app)
     };
     let lost = |_| ApiError::internal("Reading the request failed by a bug in the server. Please report it.");
     tokio::task::spawn_blocking(job).await.map_err(lost)?
+}
+
+/// Somebody is typing: what does not fit is left out instead of refused, and the likeliest text is wanted unless the
+/// request says otherwise or wants several.
+fn prepare_infill(app: &App, mut request: InfillRequest) -> Result<Prepared, ApiError> {
+    let model = find_model(app, &request.generate.model)?;
+    if request.generate.n == 1 {
+        request.generate.temperature.get_or_insert(Temperature::GREEDY);
+    }
+    let n_ctx = model.runner.info.n_ctx;
+    let (least, most) = (limits::INFILL_ANSWER_TOKENS.min(n_ctx / 4), n_ctx / 4);
+    let answer = request.generate.max_tokens.map_or(most, |n| n as usize).clamp(least, most).max(1);
+    let prompt = model.text.encode_infill(&request, n_ctx.saturating_sub(answer))?;
+    let infill = Infill { bounds: Bounds::of(&request), told: Told::new(&model, &request, prompt.is_cut) };
+    let prepared = Prepared::new(model, request.generate, None, vec![prompt.tokens], Class::Interactive);
+    Ok(Prepared { infill: Some(infill), ..prepared })
 }
 
 fn prepare_chat(app: &App, request: ChatRequest) -> Result<Prepared, ApiError> {
@@ -205,7 +264,17 @@ impl Prepared {
         prompts: Vec<Vec<TokenId>>,
         class: Class,
     ) -> Self {
-        Self { model, generate, logprobs, prompts, class, prediction: Vec::new(), replay: Vec::new(), grammar: None }
+        Self {
+            model,
+            generate,
+            logprobs,
+            prompts,
+            class,
+            prediction: Vec::new(),
+            replay: Vec::new(),
+            grammar: None,
+            infill: None,
+        }
     }
 
     /// Compiles what the answer must look like, and reads the answers that the request brings along. A prediction is a hint and is cut to what can be used of it; a
@@ -262,7 +331,7 @@ pub(crate) fn find_model(app: &App, name: &str) -> Result<Arc<Model>, ApiError> 
     if model.runner.mailbox.is_alive() { Ok(model) } else { Err(engine_stopped()) }
 }
 
-fn check_bytes(model: &Model, bytes: usize, param: &'static str) -> Result<(), ApiError> {
+pub(crate) fn check_bytes(model: &Model, bytes: usize, param: &'static str) -> Result<(), ApiError> {
     let n_ctx = model.runner.info.n_ctx;
     let max = n_ctx.saturating_mul(limits::PROMPT_BYTES_PER_CTX_TOKEN_MAX);
     if bytes <= max {
@@ -275,8 +344,7 @@ fn check_bytes(model: &Model, bytes: usize, param: &'static str) -> Result<(), A
     Err(ApiError::field(param, "context_length_exceeded", message))
 }
 
-fn check_tokens(prepared: &Prepared, shape: Shape) -> Result<(), ApiError> {
-    let param = if shape == Shape::Chat { "messages" } else { "prompt" };
+fn check_tokens(prepared: &Prepared, param: &'static str) -> Result<(), ApiError> {
     let info = &prepared.model.runner.info;
     for prompt in &prepared.prompts {
         if prompt.is_empty() {

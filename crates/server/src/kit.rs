@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use base::TokenId;
-use protocol::{ApiError, ChatRequest, Message, ResponseFormat, Role};
+use protocol::{ApiError, ChatRequest, InfillRequest, Message, ResponseFormat, Role};
 use serde_json::{Map, Value, json};
-use text::{ChatTemplate, Encode, FimTemplate, Grammar, TextError, Tokenizer};
+use text::{ChatTemplate, Encode, FimFile, FimInput, FimTemplate, Fitted, Grammar, TextError, Tokenizer};
 
 use crate::grammar::Grammars;
 
@@ -54,12 +54,37 @@ impl TextKit {
         Ok(fim.prompt(&self.tokenizer, prefix, suffix))
     }
 
+    /// The prompt for an infill request; whether it had to be cut to fit into `max` tokens.
+    pub(crate) fn encode_infill(&self, request: &InfillRequest, max: usize) -> Result<Fitted, ApiError> {
+        let fim = self.fim.as_ref().ok_or_else(|| {
+            let message = "This model cannot fill in the middle (it has no tokens for it). Serve one that can.";
+            ApiError::field("model", "unsupported_field", message)
+        })?;
+        let files: Vec<FimFile<'_>> =
+            request.extra.iter().map(|e| FimFile { path: &e.filename, text: &e.text }).collect();
+        let input = FimInput {
+            prefix: &request.prefix,
+            suffix: &request.suffix,
+            repo: Some("myproject"), // these two are llama.cpp's: its clients do not tell them
+            path: Some("filename"),
+            files: &files,
+        };
+        Ok(fim.fitted(&self.tokenizer, &input, &request.middle, max))
+    }
+
     /// The prompt for a conversation; `check_bytes` may refuse the rendered text before it is tokenised.
     pub(crate) fn encode_chat(
         &self,
         request: &ChatRequest,
         check_bytes: &dyn Fn(usize) -> Result<(), ApiError>,
     ) -> Result<Vec<TokenId>, ApiError> {
+        let text = self.render_chat(request)?;
+        check_bytes(text.len())?;
+        Ok(self.tokenizer.encode(&text, Encode::TEMPLATE))
+    }
+
+    /// A conversation as its template writes it.
+    pub(crate) fn render_chat(&self, request: &ChatRequest) -> Result<String, ApiError> {
         let template = self.chat.as_ref().ok_or_else(|| {
             let message = "This model has no chat template. Use POST /v1/completions, or an instruct model.";
             ApiError::field("model", "no_chat_template", message)
@@ -74,9 +99,7 @@ impl TextKit {
             Err(TextError::TemplateRender { .. }) if has_calls => render(Arguments::Text),
             rendered => rendered,
         };
-        let text = text.map_err(|e| ApiError::field("messages", "template_error", format!("{e}.")))?;
-        check_bytes(text.len())?;
-        Ok(self.tokenizer.encode(&text, Encode::TEMPLATE))
+        text.map_err(|e| ApiError::field("messages", "template_error", format!("{e}.")))
     }
 
     /// The grammar that an answer must follow.

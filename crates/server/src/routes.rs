@@ -16,8 +16,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 
 use crate::app::{App, Model, Phase};
+use crate::extras::{self, Extra};
 use crate::gate::check_content_type;
-use crate::generate::{self, check_open, find_model, json_response};
+use crate::generate::{self, Ask, check_open, find_model, json_response};
 use crate::metrics::{self, Row};
 use crate::net::Peer;
 
@@ -33,6 +34,14 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/models/{*id}", get(one_model))
         .route("/v1/chat/completions", post(chat))
         .route("/v1/completions", post(completions))
+        .route("/infill", post(infill))
+        .route(
+            "/props",
+            get(|State(app): State<Arc<App>>| async move { rendered(extras::props(&app).and_then(|p| json_of(&p))) }),
+        )
+        .route("/tokenize", post(|s, h, b| extra(Extra::Tokenize, s, h, b)))
+        .route("/detokenize", post(|s, h, b| extra(Extra::Detokenize, s, h, b)))
+        .route("/apply-template", post(|s, h, b| extra(Extra::ApplyTemplate, s, h, b)))
         .fallback(|| async {
             error_response(&ApiError::of(
                 404,
@@ -88,6 +97,11 @@ fn endpoint(path: &str) -> (&'static str, bool) {
         "/metrics" => ("metrics", false),
         "/v1/chat/completions" => ("chat", true),
         "/v1/completions" => ("completions", true),
+        "/infill" => ("infill", true),
+        "/props" => ("props", false),
+        "/tokenize" => ("tokenize", true),
+        "/detokenize" => ("detokenize", true),
+        "/apply-template" => ("apply_template", true),
         p if p.starts_with("/v1/models") => ("models", false),
         _ => ("other", false),
     }
@@ -186,7 +200,7 @@ async fn chat(
     headers: HeaderMap,
     body: Body,
 ) -> Response<Body> {
-    rendered(generate::generate(app, Shape::Chat, peer, headers, body).await)
+    rendered(generate::generate(app, Ask::OpenAi(Shape::Chat), peer, headers, body).await)
 }
 
 async fn completions(
@@ -195,5 +209,18 @@ async fn completions(
     headers: HeaderMap,
     body: Body,
 ) -> Response<Body> {
-    rendered(generate::generate(app, Shape::Completion, peer, headers, body).await)
+    rendered(generate::generate(app, Ask::OpenAi(Shape::Completion), peer, headers, body).await)
+}
+
+async fn infill(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response<Body> {
+    rendered(generate::generate(app, Ask::Infill, peer, headers, body).await)
+}
+
+async fn extra(extra: Extra, State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Response<Body> {
+    rendered(extras::answer(app, extra, headers, body).await)
 }

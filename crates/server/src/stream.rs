@@ -21,6 +21,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use crate::answer::{Answer, Piece, Scored};
 use crate::app::{App, Phase};
 use crate::generate::{engine_stopped, shutting_down};
+use crate::infill::Told;
 use crate::runner::Note;
 
 /// A frame is sent when it has grown to this many bytes, even if more is ready.
@@ -31,10 +32,7 @@ pub(crate) struct SseBody {
     app: Arc<App>,
     answer: Answer,
     notes: UnboundedReceiver<Note>,
-    chunks: Chunks,
-    shape: Shape,
-    include_usage: bool,
-    offsets: Vec<u64>,
+    writer: Writer,
     out: Vec<u8>,
     is_ended: bool,
     heartbeat: Duration,
@@ -42,28 +40,62 @@ pub(crate) struct SseBody {
     cut: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
+/// In whose shape a stream is written.
+pub(crate) enum Writer {
+    OpenAi(OpenAi),
+    Infill(Told),
+}
+
+/// OpenAI's chunks.
+pub(crate) struct OpenAi {
+    pub(crate) chunks: Chunks,
+    pub(crate) shape: Shape,
+    pub(crate) include_usage: bool,
+    /// Characters of each choice so far, for log-probabilities.
+    pub(crate) offsets: Vec<u64>,
+}
+
+impl OpenAi {
+    /// Appends the chunks for a piece.
+    fn write(&mut self, out: &mut Vec<u8>, piece: &Piece, answer: &Answer) {
+        let index = piece.choice as u32;
+        if !piece.text.is_empty() || !piece.logprobs.is_empty() {
+            match self.shape {
+                Shape::Chat => {
+                    let logprobs = some(&piece.logprobs).map(|l| answer.chat_logprobs(l));
+                    self.chunks.text(out, index, &piece.text, logprobs.as_ref());
+                }
+                Shape::Completion => {
+                    let offset = &mut self.offsets[piece.choice];
+                    let logprobs = some(&piece.logprobs).map(|l| answer.completion_logprobs(l, offset));
+                    self.chunks.text(out, index, &piece.text, logprobs.as_ref());
+                }
+            }
+        }
+        let Some(reason) = piece.finish else { return };
+        let timings = answer.is_done().then(|| answer.timings());
+        self.chunks.finish(out, index, reason, timings.as_ref().filter(|_| !self.include_usage));
+        if let Some(timings) = timings {
+            if self.include_usage {
+                self.chunks.usage(out, &answer.usage(), &timings);
+            }
+            out.extend_from_slice(chunks::DONE);
+        }
+    }
+}
+
 impl SseBody {
-    pub(crate) fn new(
-        app: &Arc<App>,
-        answer: Answer,
-        notes: UnboundedReceiver<Note>,
-        chunks: Chunks,
-        shape: Shape,
-        include_usage: bool,
-    ) -> Self {
+    pub(crate) fn new(app: &Arc<App>, answer: Answer, notes: UnboundedReceiver<Note>, writer: Writer) -> Self {
         let heartbeat = app.config.limits.heartbeat;
         let mut out = Vec::with_capacity(1024);
-        for index in 0..answer.len() {
-            chunks.begin(&mut out, index as u32);
+        if let Writer::OpenAi(w) = &writer {
+            (0..answer.len()).for_each(|index| w.chunks.begin(&mut out, index as u32));
         }
         Self {
             app: Arc::clone(app),
-            offsets: vec![0; answer.len()],
             answer,
             notes,
-            chunks,
-            shape,
-            include_usage,
+            writer,
             out,
             is_ended: false,
             heartbeat,
@@ -98,35 +130,18 @@ impl SseBody {
     }
 
     fn write(&mut self, piece: &Piece) {
-        let (index, out) = (piece.choice as u32, &mut self.out);
-        if !piece.text.is_empty() || !piece.logprobs.is_empty() {
-            match self.shape {
-                Shape::Chat => {
-                    let logprobs = some(&piece.logprobs).map(|l| self.answer.chat_logprobs(l));
-                    self.chunks.text(out, index, &piece.text, logprobs.as_ref());
-                }
-                Shape::Completion => {
-                    let offset = &mut self.offsets[piece.choice];
-                    let logprobs = some(&piece.logprobs).map(|l| self.answer.completion_logprobs(l, offset));
-                    self.chunks.text(out, index, &piece.text, logprobs.as_ref());
-                }
-            }
+        match &mut self.writer {
+            Writer::OpenAi(w) => w.write(&mut self.out, piece, &self.answer),
+            Writer::Infill(w) => w.write(&mut self.out, piece, &self.answer),
         }
-        let Some(reason) = piece.finish else { return };
         self.is_ended = self.answer.is_done();
-        let timings = self.is_ended.then(|| self.answer.timings());
-        self.chunks.finish(out, index, reason, timings.as_ref().filter(|_| !self.include_usage));
-        if let Some(timings) = timings {
-            if self.include_usage {
-                self.chunks.usage(out, &self.answer.usage(), &timings);
-            }
-            out.extend_from_slice(chunks::DONE);
-        }
     }
 
     fn fail(&mut self, error: &ApiError) {
         chunks::error_event(&mut self.out, error);
-        self.out.extend_from_slice(chunks::DONE);
+        if matches!(self.writer, Writer::OpenAi(_)) {
+            self.out.extend_from_slice(chunks::DONE);
+        }
         self.is_ended = true;
     }
 }
@@ -179,41 +194,41 @@ pub(crate) struct Whole {
 }
 
 #[derive(Default)]
-struct Collected {
-    text: String,
+pub(crate) struct Collected {
+    pub(crate) text: String,
     logprobs: Vec<Scored>,
     finish: Option<protocol::FinishReason>,
 }
 
-impl Whole {
-    /// Waits for the whole answer; its JSON.
-    ///
-    /// # Errors
-    /// The request failed, or the server is going down.
-    pub(crate) async fn collect(
-        self,
-        app: &App,
-        mut answer: Answer,
-        mut notes: UnboundedReceiver<Note>,
-    ) -> Result<Vec<u8>, ApiError> {
-        let mut choices: Vec<Collected> = std::iter::repeat_with(Collected::default).take(answer.len()).collect();
-        let cut = until_cut(app);
-        tokio::pin!(cut);
-        while !answer.is_done() {
-            let note = tokio::select! {
-                note = notes.recv() => note.ok_or_else(engine_stopped)?,
-                () = &mut cut => return Err(shutting_down()),
-            };
-            let Some(piece) = answer.take(note)? else { continue };
-            let choice = &mut choices[piece.choice];
-            choice.text.push_str(&piece.text);
-            choice.logprobs.extend(piece.logprobs);
-            choice.finish = piece.finish;
-        }
-        self.render(&answer, choices)
+/// Waits for the whole answer.
+///
+/// # Errors
+/// The request failed, or the server is going down.
+pub(crate) async fn collect(
+    app: &App,
+    answer: &mut Answer,
+    mut notes: UnboundedReceiver<Note>,
+) -> Result<Vec<Collected>, ApiError> {
+    let mut choices: Vec<Collected> = std::iter::repeat_with(Collected::default).take(answer.len()).collect();
+    let cut = until_cut(app);
+    tokio::pin!(cut);
+    while !answer.is_done() {
+        let note = tokio::select! {
+            note = notes.recv() => note.ok_or_else(engine_stopped)?,
+            () = &mut cut => return Err(shutting_down()),
+        };
+        let Some(piece) = answer.take(note)? else { continue };
+        let choice = &mut choices[piece.choice];
+        choice.text.push_str(&piece.text);
+        choice.logprobs.extend(piece.logprobs);
+        choice.finish = piece.finish;
     }
+    Ok(choices)
+}
 
-    fn render(self, answer: &Answer, choices: Vec<Collected>) -> Result<Vec<u8>, ApiError> {
+impl Whole {
+    /// Its JSON.
+    pub(crate) fn render(self, answer: &Answer, choices: Vec<Collected>) -> Result<Vec<u8>, ApiError> {
         let Self { id, created, model, fingerprint, service_tier, shape } = self;
         let (usage, timings) = (Some(answer.usage()), Some(answer.timings()));
         let system_fingerprint = Some(fingerprint);

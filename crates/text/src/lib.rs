@@ -25,6 +25,6 @@ mod unicode_runs;
 pub use chat::ChatTemplate;
 pub use detok::{Detokenizer, Pushed, TextStream};
 pub use error::TextError;
-pub use fim::{FimFile, FimForm, FimInput, FimTemplate};
+pub use fim::{FimFile, FimForm, FimInput, FimTemplate, Fitted};
 pub use grammar::{Grammar, GrammarEngine, GrammarSpec, Matcher};
 pub use tokenizer::{Encode, Tokenizer};
