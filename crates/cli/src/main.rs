@@ -36,8 +36,8 @@ fn main() -> ExitCode {
 fn end_quietly_at_a_broken_pipe() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        if info.payload_as_str().is_some_and(|s| s.starts_with("failed printing to stdout") && s.contains("roken pipe"))
-        {
+        let said = info.payload().downcast_ref::<String>();
+        if said.is_some_and(|s| s.starts_with("failed printing to stdout") && s.contains("roken pipe")) {
             std::process::exit(0);
         }
         usual(info);

@@ -1,7 +1,6 @@
 //! Buffers whose first element starts a cache line, the arena that weights lie in, and the activation matrix. Large memory
 //! asks for huge pages: streaming weights through 4 KiB pages spends a tenth of the time on address translation.
 
-use memmap2::MmapMut;
 use ops::OpsError;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -10,6 +9,7 @@ use std::sync::Arc;
 const LINE: usize = 64;
 
 /// Bytes of a huge page on x86-64 and on most arm64 systems.
+#[cfg(any(unix, test))]
 const HUGE: usize = 2 << 20;
 
 /// Bytes of an arena's slab. What is never touched of it costs no memory, only addresses.
@@ -20,10 +20,44 @@ const SLAB: usize = 64 << 20;
 #[repr(align(64))]
 struct Line(#[expect(dead_code, reason = "bytes that buffers lie in")] [u8; LINE]);
 
+/// Fresh pages of the system: zeros that become real when they are touched.
+#[cfg(unix)]
+struct Pages {
+    start: *mut u8,
+    bytes: usize,
+}
+
+#[cfg(unix)]
+impl Pages {
+    fn new(bytes: usize) -> Option<Self> {
+        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANON);
+        // SAFETY: a new private map of no file, wherever the system finds room: no memory in use is touched.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, kind, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return None;
+        }
+        // Huge pages are a wish: the system may decline, and nothing depends on it.
+        #[cfg(target_os = "linux")]
+        // SAFETY: the range was just mapped; the advice changes how it is backed, never what it holds.
+        unsafe {
+            libc::madvise(start, bytes, libc::MADV_HUGEPAGE);
+        }
+        Some(Self { start: start.cast(), bytes })
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: `new` mapped exactly this; its buffers hold the slab that holds it, so none of them is left.
+        unsafe { libc::munmap(self.start.cast(), self.bytes) };
+    }
+}
+
 /// Who owns the bytes of a slab. Neither moves them.
 enum Memory {
-    /// Fresh pages of the system: zeros that become real when they are touched.
-    Pages(#[expect(dead_code, reason = "held for its bytes")] MmapMut),
+    #[cfg(unix)]
+    Pages(#[expect(dead_code, reason = "held for its bytes")] Pages),
     Lines(#[expect(dead_code, reason = "held for its bytes")] Vec<Line>),
 }
 
@@ -42,20 +76,18 @@ unsafe impl Sync for Slab {}
 
 impl Slab {
     fn new(bytes: usize) -> Option<Self> {
-        if bytes < HUGE {
-            let n = bytes.div_ceil(LINE);
-            let mut lines = Vec::new();
-            // Ask first: a refused `vec!` would abort the process.
-            lines.try_reserve_exact(n).ok()?;
-            lines.resize(n, Line([0; LINE]));
-            return Some(Self { start: lines.as_mut_ptr().cast(), bytes, _memory: Memory::Lines(lines) });
+        #[cfg(unix)]
+        if bytes >= HUGE {
+            let pages = Pages::new(bytes.checked_add(HUGE)?)?;
+            let start = pages.start.wrapping_add(pages.start.align_offset(HUGE).min(HUGE));
+            return Some(Self { start, bytes, _memory: Memory::Pages(pages) });
         }
-        let mut pages = MmapMut::map_anon(bytes.checked_add(HUGE)?).ok()?;
-        // Huge pages are a wish: the system may decline, and nothing depends on it.
-        #[cfg(target_os = "linux")]
-        let _ = pages.advise(memmap2::Advice::HugePage);
-        let skip = pages.as_ptr().align_offset(HUGE).min(HUGE);
-        Some(Self { start: pages[skip..].as_mut_ptr(), bytes, _memory: Memory::Pages(pages) })
+        let n = bytes.div_ceil(LINE);
+        let mut lines = Vec::new();
+        // Ask first: a refused `vec!` would abort the process.
+        lines.try_reserve_exact(n).ok()?;
+        lines.resize(n, Line([0; LINE]));
+        Some(Self { start: lines.as_mut_ptr().cast(), bytes, _memory: Memory::Lines(lines) })
     }
 }
 

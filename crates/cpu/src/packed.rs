@@ -6,10 +6,11 @@
 //! the file has them (half floats and small integers), so the bytes read per token stay those of the file.
 
 use crate::mem::{Aligned, Arena, LANES};
-use crate::pool::{Out, Pool};
+use crate::pool::Pool;
 use ops::{MatSrc, OpsError};
 use quant::{Block, DType};
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 /// Bytes of the file that one item of packing reads.
 const ITEM_BYTES: usize = 256 << 10;
@@ -166,18 +167,23 @@ impl Packed {
         let group_bytes = row_bytes * LANES;
         // Small matrices are cut finer, so that every thread has some of each.
         let per_item = (ITEM_BYTES / group_bytes).min(groups / (2 * pool.threads())).max(1);
-        let (codes, scales) = (Out::new(&mut packed.codes[..]), Out::new(&mut packed.scales[..]));
-        pool.run(groups.div_ceil(per_item), 1, &|item, _| {
-            let mine = item * per_item..((item + 1) * per_item).min(groups);
-            for g in mine.clone() {
-                // SAFETY: each item has groups of its own.
-                let codes = unsafe { codes.part(g * codes_stride, codes_stride) };
-                // SAFETY: as above.
-                let scales = unsafe { scales.part(g * scales_stride, scales_stride) };
-                pack_group(&src, row_bytes, g, codes, scales);
+        // Each item has its own part; the locks only say so and are never waited for.
+        let codes = packed.codes.chunks_mut(per_item * codes_stride);
+        let scales = packed.scales.chunks_mut((per_item * scales_stride).max(1));
+        let parts = codes.zip(scales.map(Some).chain(std::iter::repeat_with(|| None)));
+        let parts: Vec<_> = parts.map(|(c, s)| Mutex::new((c, s.unwrap_or_default()))).collect();
+        pool.run(parts.len(), 1, &|item, _| {
+            let mut part = parts[item].lock().unwrap_or_else(PoisonError::into_inner);
+            let (codes, scales) = &mut *part;
+            let first = item * per_item;
+            let n = codes.len() / codes_stride;
+            for i in 0..n {
+                let scales = &mut scales[i * scales_stride..][..scales_stride];
+                pack_group(&src, row_bytes, first + i, &mut codes[i * codes_stride..][..codes_stride], scales);
             }
-            read(mine.start * group_bytes..(mine.end * group_bytes).min(src.bytes.len()));
+            read(first * group_bytes..((first + n) * group_bytes).min(src.bytes.len()));
         });
+        drop(parts);
         Ok(packed)
     }
 

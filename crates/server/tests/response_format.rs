@@ -28,7 +28,7 @@ fn tiny() -> Running {
     let bytes = std::fs::read(path).unwrap();
     let desc = ModelDesc::from_gguf(&bytes).unwrap();
     let mut backend = Portable::new(Numeric::Quantised, 1);
-    let model = Model::load(&mut backend, &desc, &[&bytes], |_| {}).unwrap();
+    let model = Model::load(&mut backend, &desc, &[&bytes], |_, _| {}).unwrap();
     let config = EngineConfig { n_ctx: 400, n_slots: 3, ..EngineConfig::default() };
     let stepper = Box::new(Engine::of_model(backend, model, &config).unwrap());
     let mut vocab = formats::vocab_from_gguf(&Gguf::parse(&bytes).unwrap()).unwrap();

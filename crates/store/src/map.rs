@@ -12,8 +12,10 @@ use memmap2::Mmap;
 
 use crate::error::StoreError;
 
-/// Linux maps the pages that it has of a window of this size when one of them is read.
+/// When a page is read Linux maps those around it too: a window of this size, or a whole large folio of the page cache.
 const FAULT_AROUND: usize = 64 << 10;
+/// Bytes of the largest folio.
+const FOLIO: usize = 2 << 20;
 
 /// A model file, mapped for reading.
 pub struct ModelFile {
@@ -97,13 +99,14 @@ impl ModelFile {
     }
 
     /// Lets go of the memory behind `at..at + len` bytes, which were read and are not needed soon, and of the neighbours that
-    /// came in with them. Reading them again is allowed and costs the disk; ranges outside of the file are ignored.
+    /// came in with them: more of those before, as those behind are mostly still to be read. Reading them again is allowed and
+    /// costs the disk; ranges outside of the file are ignored.
     pub fn release(&self, at: u64, len: u64) {
         let (Some(map), Ok(at), Ok(len)) = (&self.map, usize::try_from(at), usize::try_from(len)) else { return };
         let Some(end) = at.checked_add(len).filter(|end| *end <= map.len()) else { return };
-        // In addresses: a map may begin anywhere in a window.
+        // In addresses: a map may begin anywhere in a folio.
         let base = map.as_ptr().addr();
-        let start = ((base + at) / FAULT_AROUND * FAULT_AROUND).max(base) - base;
+        let start = ((base + at) / FOLIO * FOLIO).max(base) - base;
         let end = ((base + end).next_multiple_of(FAULT_AROUND) - base).min(map.len());
         #[cfg(target_os = "linux")]
         // SAFETY: the map is read-only and backed by the file, so dropped pages come back with the same bytes; both ends are
