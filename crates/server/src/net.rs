@@ -61,8 +61,9 @@ pub(crate) async fn serve(app: Arc<App>, listener: TcpListener, router: axum::Ro
     tokio::pin!(all_ended);
     let stopped = async { phase.wait_for(|p| *p == Phase::Stopped).await.map(|_| ()) };
     let is_clean = tokio::select! {
-        ended = timeout(app.config.limits.drain, &mut all_ended) => ended.is_ok(),
+        biased; // a stop ends the streams too, so both may be ready at once: the stop counts
         _ = stopped => return false,
+        ended = timeout(app.config.limits.drain, &mut all_ended) => ended.is_ok(),
     };
     if !is_clean {
         app.advance(Phase::Cut);
