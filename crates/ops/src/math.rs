@@ -32,6 +32,28 @@ pub fn exp(x: f32) -> f32 {
     if x < EXP_MIN { 0.0 } else { scaled }
 }
 
+/// Below this power of two `exp2` is 0.
+pub const EXP2_MIN: f32 = -126.0;
+/// Minimax coefficients of (2^x - 1) / x on +-1/2, highest power first (Cephes exp2f).
+pub const EXP2_POLY: [f32; 6] =
+    [1.535_336_2e-4, 1.339_887_4e-3, 9.618_437e-3, 5.550_332_6e-2, 2.402_264_8e-1, 6.931_472e-1];
+
+/// 2^x for f32, x <= 0, within 2 ulp; 0 below `EXP2_MIN`. `exp2(0)` is exactly 1. Half the operations of `exp`: the weights of
+/// attention are powers of two, with log2(e) in the scale of the query.
+#[inline]
+pub fn exp2(x: f32) -> f32 {
+    let c = x.max(EXP2_MIN);
+    let n = c.round_ties_even();
+    let r = c - n;
+    let mut p = EXP2_POLY[0];
+    for coefficient in &EXP2_POLY[1..] {
+        p = p.mul_add(r, *coefficient);
+    }
+    let y = p.mul_add(r, 1.0);
+    let scaled = y * f32::from_bits(((n as i32 + 127) << 23) as u32);
+    if x < EXP2_MIN { 0.0 } else { scaled }
+}
+
 /// `silu(g) * u` with `silu(g) = g / (1 + e^-g)`.
 #[inline]
 pub fn swiglu(g: f32, u: f32) -> f32 {
@@ -142,6 +164,7 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
 }
 
 /// Rotates the first `d_rot` elements of one head. `angles` is `d_rot` long: cosines, then sines.
+#[inline(always)] // so that it is compiled with the instruction set of who calls
 pub fn rope_head(head: &mut [f32], angles: &[f32], interleaved: bool) {
     let half = angles.len() / 2;
     let (cos, sin) = angles.split_at(half);
@@ -167,6 +190,21 @@ mod tests {
             let (got, want) = (f64::from(exp(x)), f64::from(x).exp());
             assert!((got / want - 1.0).abs() < 3e-7, "{x}: {got} {want}");
             x += 0.003_7;
+        }
+    }
+
+    #[test]
+    fn exp2_is_close_to_the_true_one_below_zero_and_exact_at_whole_powers() {
+        assert_eq!(exp2(-126.5), 0.0);
+        assert_eq!(exp2(f32::NEG_INFINITY), 0.0);
+        for n in 0..=126 {
+            assert_eq!(exp2(-(n as f32)), f32::from_bits((127 - n) << 23));
+        }
+        let mut x = -125.0f32;
+        while x <= 0.0 {
+            let (got, want) = (f64::from(exp2(x)), f64::from(x).exp2());
+            assert!((got / want - 1.0).abs() < 2.4e-7, "{x}: {got} {want}");
+            x += 0.002_3;
         }
     }
 

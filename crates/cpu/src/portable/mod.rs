@@ -292,7 +292,7 @@ impl Backend for Portable {
     }
     fn attend(&mut self, q: &Act, n_heads: usize, kv: &Kv, layer: usize, batch: Batch<'_>, out: &mut Act) {
         let (d_head, group) = (kv.shape.d_head, n_heads / kv.shape.n_kv_heads);
-        let scale = 1.0 / (d_head as f32).sqrt();
+        let scale = ops::attention::query_scale(d_head);
         let stride = out.stride;
         let out = Out::new(out.all_mut());
         self.pool.run(batch.rows.len() * n_heads, 4, &|item, _| {

@@ -2,14 +2,14 @@
 //! over a page together, as many at a time as registers hold. More than that: the page is converted to f32 once, in the first
 //! level of cache, and all of them go over it there. Order of sums: `ops::attention`.
 
-use super::elem::exp;
+use super::elem::exp2;
 use super::{Kv, Lanes};
 use crate::mem::LANES;
 use ops::PAGE_LEN;
-use ops::attention::CHUNK;
+use ops::attention::{CHUNK, query_scale};
 
 /// Query vectors that one item may hold, where rows of a sequence share pages.
-pub const VECTORS_MAX: usize = 48;
+pub const VECTORS_MAX: usize = 96;
 /// Of these, how many go over a page at a time: four lanes of outputs for each, and four of values, fill 32 registers.
 const TILE: usize = 6;
 
@@ -122,7 +122,7 @@ pub unsafe fn merge<L: Lanes>(p: &mut [f32], d_pad: usize, max: f32, sum: f32, o
     let mut sums = [0.0; LANES];
     // SAFETY: chunks hold sixteen elements.
     unsafe {
-        let (a, b) = (exp::<L>(L::splat(p[d_pad] - top)), exp::<L>(L::splat(max - top)));
+        let (a, b) = (exp2::<L>(L::splat(p[d_pad] - top)), exp2::<L>(L::splat(max - top)));
         L::store(sums.as_mut_ptr(), L::fma(L::splat(p[d_pad + 1]), a, L::mul(L::splat(sum), b)));
         for (o, n) in p[..d_pad].chunks_exact_mut(LANES).zip(out.chunks_exact(LANES)) {
             L::store(o.as_mut_ptr(), L::fma(L::load(o.as_ptr()), a, L::mul(L::load(n.as_ptr()), b)));
@@ -147,9 +147,10 @@ macro_rules! compiled {
 }
 
 impl Item<'_> {
+    #[inline(always)]
     fn scale_queries(&mut self) {
         let (d, d_pad) = (self.job.kv.shape.d_head, self.job.kv.d_pad());
-        let scale = 1.0 / (d as f32).sqrt();
+        let scale = query_scale(d);
         let tiles = self.job.queries.chunks(self.tile).zip(self.queries.chunks_mut(self.tile * d_pad));
         for (queries, out) in tiles {
             let n = queries.len();
@@ -303,14 +304,20 @@ impl<L: Lanes> Source<L> for f32 {
 /// Halves to floats; asks for as much of `ahead`.
 #[inline(always)]
 unsafe fn convert<L: Lanes>(from: &[u16], to: &mut [f32], ahead: &[u16]) {
-    let lines = from.chunks(2 * LANES).zip(to.chunks_mut(2 * LANES));
-    for ((from, to), ahead) in lines.zip(ahead.chunks(2 * LANES)) {
-        // SAFETY: sixteen elements each; a prefetch touches nothing.
-        unsafe {
-            L::prefetch(ahead.as_ptr().cast());
-            for (from, to) in from.chunks_exact(LANES).zip(to.chunks_exact_mut(LANES)) {
-                L::store(to.as_mut_ptr(), L::load_f16(from.as_ptr()));
+    let lanes = from.len() / LANES;
+    assert!(to.len() >= lanes * LANES);
+    let (from, to, ahead) = (from.as_ptr(), to.as_mut_ptr(), ahead.as_ptr());
+    // SAFETY: both hold so many lanes (asserted); a prefetch touches nothing.
+    unsafe {
+        for i in (0..lanes / 4 * 4).step_by(4) {
+            L::prefetch(ahead.wrapping_add(i * LANES).cast());
+            L::prefetch(ahead.wrapping_add((i + 2) * LANES).cast());
+            for j in i..i + 4 {
+                L::store(to.add(j * LANES), L::load_f16(from.add(j * LANES)));
             }
+        }
+        for i in lanes / 4 * 4..lanes {
+            L::store(to.add(i * LANES), L::load_f16(from.add(i * LANES)));
         }
     }
 }
@@ -372,14 +379,14 @@ unsafe fn highest<L: Lanes>(scores: &mut [f32], seen: usize, most: usize) -> f32
     }
 }
 
-/// Scores to weights, `exp(score - max)`. Returns their sum.
+/// Scores to weights, `2^(score - max)`. Returns their sum.
 #[inline(always)]
 unsafe fn soften<L: Lanes>(scores: &mut [f32], max: f32, most: usize) -> f32 {
     // SAFETY: chunks hold sixteen elements.
     unsafe {
         let mut sum = L::splat(0.0);
         for c in scores[..most.next_multiple_of(LANES)].chunks_exact_mut(LANES) {
-            let e = exp::<L>(L::sub(L::load(c.as_ptr()), L::splat(max)));
+            let e = exp2::<L>(L::sub(L::load(c.as_ptr()), L::splat(max)));
             sum = L::add(sum, e);
             L::store(c.as_mut_ptr(), e);
         }

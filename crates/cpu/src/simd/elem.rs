@@ -3,7 +3,7 @@
 
 use super::{Lanes, Need, RowQ};
 use crate::mem::{ITEM, LANES};
-use ops::math::{EXP_MAX, EXP_MIN, EXP_POLY, LN2_HI, LN2_LO, LOG2_E};
+use ops::math::{EXP_MAX, EXP_MIN, EXP_POLY, EXP2_MIN, EXP2_POLY, LN2_HI, LN2_LO, LOG2_E};
 use quant::ACT_BLOCK;
 
 /// `ops::math::exp` on sixteen lanes.
@@ -25,6 +25,26 @@ pub unsafe fn exp<L: Lanes>(x: L::F) -> L::F {
         }
         let y = L::add(L::fma(p, L::mul(r, r), r), L::splat(1.0));
         L::zero_below(x, L::splat(EXP_MIN), L::scale_by_power(y, n))
+    }
+}
+
+/// `ops::math::exp2` on sixteen lanes.
+///
+/// # Safety
+/// As `Lanes`.
+#[inline(always)]
+pub unsafe fn exp2<L: Lanes>(x: L::F) -> L::F {
+    // SAFETY: the caller compiled us with the features of `L`.
+    unsafe {
+        let c = L::max(x, L::splat(EXP2_MIN));
+        let n = L::round(c);
+        let r = L::sub(c, n);
+        let mut p = L::splat(EXP2_POLY[0]);
+        for coefficient in &EXP2_POLY[1..] {
+            p = L::fma(p, r, L::splat(*coefficient));
+        }
+        let y = L::fma(p, r, L::splat(1.0));
+        L::zero_below(x, L::splat(EXP2_MIN), L::scale_by_power(y, n))
     }
 }
 
@@ -69,7 +89,9 @@ pub unsafe fn rms_norm<L: Lanes>(x: &[f32], weight: &[f32], eps: f32, out: &mut 
 pub unsafe fn rope<L: Lanes>(heads: &mut [f32], d_head: usize, angles: &[f32], interleaved: bool) {
     let half = angles.len() / 2;
     if interleaved || !half.is_multiple_of(LANES) {
-        heads.chunks_exact_mut(d_head).for_each(|head| ops::math::rope_head(head, angles, interleaved));
+        for head in heads.chunks_exact_mut(d_head) {
+            ops::math::rope_head(head, angles, interleaved);
+        }
         return;
     }
     let (cos, sin) = angles.split_at(half);

@@ -90,8 +90,7 @@ unsafe impl Lanes for Avx512 {
     }
     #[inline(always)]
     unsafe fn scale_by_power(a: __m512, n: __m512) -> __m512 {
-        let e = _mm512_slli_epi32::<23>(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)));
-        _mm512_mul_ps(a, _mm512_castsi512_ps(e))
+        _mm512_scalef_ps(a, n)
     }
     #[inline(always)]
     unsafe fn zero_below(x: __m512, limit: __m512, y: __m512) -> __m512 {
