@@ -22,6 +22,7 @@ mod similarity;
 pub mod stats;
 mod stream;
 mod table;
+pub mod top;
 
 pub use error::BenchError;
 pub use python::{Confinement, ProgramLimits, Verdict};

@@ -42,6 +42,19 @@ pub enum Command {
     Bench(Bench),
     /// Measure quality
     Eval(Eval),
+    /// Watch a server: speed, waits, drafts, pages
+    Top(Top),
+}
+
+/// `vonk top`.
+#[derive(Args)]
+pub struct Top {
+    /// The server [default: $VONK_URL, else this user's running server]; $VONK_API_KEY is sent as the key
+    #[arg(long)]
+    pub url: Option<String>,
+    /// Look for one second, print once and end
+    #[arg(long)]
+    pub once: bool,
 }
 
 /// How to compute.

@@ -14,6 +14,7 @@ mod score;
 mod serve;
 mod servers;
 mod speed;
+mod top;
 
 use args::{Cli, Command};
 use clap::Parser;
@@ -59,5 +60,6 @@ fn start(command: Command) -> Result<(), Fault> {
         Command::Perplexity(a) => score::perplexity(a),
         Command::Bench(a) => speed::bench(a),
         Command::Eval(a) => eval::eval(a),
+        Command::Top(a) => top::top(a),
     }
 }
