@@ -259,3 +259,16 @@ pub const EVAL_WALL_S_MAX: u64 = 10;
 pub const EVAL_MEMORY_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
 /// Failed requests in a row after which an evaluation is given up.
 pub const EVAL_ASK_FAILURES_MAX: usize = 3;
+
+// Tool calls.
+
+/// Bytes of a tool's name.
+pub const TOOL_NAME_BYTES_MAX: usize = 64;
+/// Bytes of one call that are held back until it is known whether it is one.
+pub const TOOL_HELD_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of white space that are held back because a call may follow.
+pub const TOOL_SPACE_BYTES_MAX: usize = 256;
+/// Calls in one answer that a grammar asks for, where several may be made.
+pub const TOOL_CALLS_FORCED_MAX: usize = 16;
+/// Compiled grammars that are kept for each model.
+pub const GRAMMARS_KEPT_MAX: usize = 16;
