@@ -14,6 +14,7 @@ pub mod json;
 pub mod models;
 pub mod num;
 pub mod sse;
+pub mod tools;
 pub mod usage;
 
 pub use chat::{
@@ -28,4 +29,5 @@ pub use hints::{Hints, ServiceTier};
 pub use infill::{InfillRequest, parse_infill};
 pub use models::{Model, ModelList};
 pub use sse::{SseError, SseEvent, SseParser};
+pub use tools::{CallKind, CustomGrammar, DeltaCall, ReplyCall, Tool, ToolChoice, ToolKind, Tools};
 pub use usage::{Timings, Usage};
