@@ -32,12 +32,16 @@ pub const ROOMS: &[Room] = &[
     room("engine", &["base", "ops", "text", "model"]),
     Room { forbids_unsafe: false, ..room("store", &["base", "formats"]) },
     room("protocol", &["base"]),
-    room("server", &["base", "protocol", "engine", "store", "text", "route"]),
+    room("keys", &["base"]),
+    room("server", &["base", "protocol", "engine", "store", "text", "route", "keys"]),
     room("bench", &["base", "quant", "ops", "protocol", "engine"]),
     room("xtask", &[]),
     room(
         "cli",
-        &["base", "quant", "ops", "formats", "text", "cpu", "model", "engine", "store", "protocol", "server", "bench"],
+        &[
+            "base", "quant", "ops", "formats", "text", "cpu", "model", "engine", "store", "protocol", "server", "keys",
+            "bench",
+        ],
     ),
 ];
 
@@ -50,6 +54,7 @@ const OUTSIDERS: &[(&str, &[&str])] = &[
     ("ureq", &["store"]),
     ("zip", &["store"]),
     ("memmap2", &["store"]),
+    ("rusqlite", &["keys"]),
     ("libc", &["store", "cpu", "cli"]),
     ("clap", &["cli"]),
     ("indicatif", &["cli"]),

@@ -1,5 +1,6 @@
 //! `vonk serve` and `vonk up`.
 
+use crate::accounts;
 use crate::args;
 use crate::fault::Fault;
 use crate::files::pull_shown;
@@ -8,6 +9,7 @@ use crate::keep::Disk;
 use crate::open::{Opened, open};
 use server::{Config, Keeper, Running, Served, TextKit};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use store::{DEFAULT_MODEL, Store};
@@ -22,9 +24,11 @@ fn server_fault(e: server::ServeError) -> Fault {
     if matches!(e, OpenBind(_) | Bind { .. } | Models(_)) { Fault::input(e) } else { Fault::failed(e) }
 }
 
-fn start(bind: SocketAddr, hosts: Vec<String>, insecure_open: bool) -> Result<Running, Fault> {
-    let config = Config { bind, hosts, insecure_open, catch_signals: true, ..Config::default() };
-    server::start(config).map_err(server_fault)
+/// The configuration of both commands, and the keys that there are.
+fn config(bind: SocketAddr, file: Option<&Path>, require_key: bool) -> Result<Config, Fault> {
+    let is_needed = require_key || !bind.ip().to_canonical().is_loopback();
+    let meter = accounts::meter(file, is_needed)?;
+    Ok(Config { bind, meter, require_key, catch_signals: true, ..Config::default() })
 }
 
 fn served(opened: &Opened, text: Arc<TextKit>, mut engine: Box<dyn engine::Stepper>, kept: bool) -> Served {
@@ -61,7 +65,14 @@ fn keeper(name: &str, engine: &mut dyn engine::Stepper) -> Option<Box<dyn Keeper
 pub fn serve(args: args::Serve) -> Result<(), Fault> {
     let names = if args.model.is_empty() { vec![DEFAULT_MODEL.to_string()] } else { args.model };
     let opened: Vec<Opened> = names.iter().map(|name| open(Some(name))).collect::<Result<_, _>>()?;
-    let running = start(args.bind, args.host, args.insecure_open)?;
+    let config = Config {
+        hosts: args.host,
+        origins: args.origin,
+        insecure_open: args.insecure_open,
+        share_prefixes: args.share_prefixes,
+        ..config(args.bind, args.config.as_deref(), args.require_key)?
+    };
+    let running = server::start(config).map_err(server_fault)?;
     let begin = Instant::now();
     let mut models = Vec::new();
     let draft = args.draft_model.as_deref().map(|name| open(Some(name))).transpose()?;
@@ -92,7 +103,9 @@ pub fn up(args: args::Up) -> Result<(), Fault> {
     }
     let begin = Instant::now();
     let opened = open(Some(name))?;
-    let running = start(args.bind, vec![], false)?;
+    let config = config(args.bind, None, false)?;
+    let has_keys = config.meter.as_ref().is_some_and(|m| m.is_locked());
+    let running = server::start(config).map_err(server_fault)?;
     let (text, mut engine) = both(&opened, &args.engine, 4, None)?;
     let ready = begin.elapsed();
     let outcome = demonstrate(&text, &mut *engine)?;
@@ -105,7 +118,8 @@ pub fn up(args: args::Up) -> Result<(), Fault> {
         return wait(running);
     }
     println!("\nAPI: http://{addr}/v1 (OpenAI-compatible). Try:\n");
-    println!("curl http://{addr}/v1/chat/completions -H 'Content-Type: application/json' -d '{}'", curl_body());
+    let key = if has_keys { "-H \"Authorization: Bearer $VONK_API_KEY\" " } else { "" };
+    println!("curl http://{addr}/v1/chat/completions {key}-H 'Content-Type: application/json' -d '{}'", curl_body());
     println!("\nCtrl-C stops it.");
     wait(running)
 }
