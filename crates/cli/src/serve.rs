@@ -63,8 +63,6 @@ fn keeper(name: &str, engine: &mut dyn engine::Stepper) -> Option<Box<dyn Keeper
 
 /// `vonk serve`.
 pub fn serve(args: args::Serve) -> Result<(), Fault> {
-    let names = if args.model.is_empty() { vec![DEFAULT_MODEL.to_string()] } else { args.model };
-    let opened: Vec<Opened> = names.iter().map(|name| open(Some(name))).collect::<Result<_, _>>()?;
     let config = Config {
         hosts: args.host,
         origins: args.origin,
@@ -72,6 +70,9 @@ pub fn serve(args: args::Serve) -> Result<(), Fault> {
         share_prefixes: args.share_prefixes,
         ..config(args.bind, args.config.as_deref(), args.require_key)?
     };
+    config.check().map_err(server_fault)?;
+    let names = if args.model.is_empty() { vec![DEFAULT_MODEL.to_string()] } else { args.model };
+    let opened: Vec<Opened> = names.iter().map(|name| open(Some(name))).collect::<Result<_, _>>()?;
     let running = server::start(config).map_err(server_fault)?;
     let begin = Instant::now();
     let mut models = Vec::new();
