@@ -293,3 +293,33 @@ pub const TOOL_SPACE_BYTES_MAX: usize = 256;
 pub const TOOL_CALLS_FORCED_MAX: usize = 16;
 /// Compiled grammars that are kept for each model.
 pub const GRAMMARS_KEPT_MAX: usize = 16;
+
+// Keys, tiers and the ledger.
+
+/// Keys of one server, revoked ones too.
+pub const KEYS_MAX: usize = 10_000;
+/// Bytes of a key's name, and of a tier's.
+pub const KEY_NAME_BYTES_MAX: usize = 128;
+/// Bytes of a key as it is sent; a longer one is no key.
+pub const KEY_BYTES_MAX: usize = 256;
+/// Secrets of one key that are good at once: the newest, and older ones in their time of grace.
+pub const KEY_SECRETS_MAX: usize = 8;
+/// Seconds of a key's life, of a time of grace, and that `vonk usage` looks back.
+pub const KEY_SPAN_S_MAX: u64 = 3650 * 24 * 60 * 60;
+/// Bytes of the file of tiers and prices.
+pub const SETTINGS_BYTES_MAX: u64 = 256 * 1024;
+/// Any one quota: streams, requests or tokens.
+pub const QUOTA_MAX: u64 = 1_000_000_000_000;
+/// Shares of the machine that one key can have.
+pub const TIER_WEIGHT_MAX: u32 = 16;
+/// A price for a million tokens.
+pub const PRICE_PER_MTOK_MAX: u32 = 1000;
+/// Tokens that a request is expected to generate when it does not bound them: what its quota is asked for before it begins.
+pub const QUOTA_ANSWER_TOKENS: usize = 1024;
+/// Milliseconds between looks of the ledger at its file, and between its writes.
+pub const LEDGER_TICK_MS: u64 = 250;
+/// Milliseconds to wait for another process that writes the ledger.
+pub const LEDGER_BUSY_MS_MAX: u64 = 5000;
+/// Rows (key, model and day) that wait to be written to the ledger; usage beyond them, when the disk has failed for long, is
+/// counted for quotas and not written.
+pub const LEDGER_ROWS_MAX: usize = 100_000;

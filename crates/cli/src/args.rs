@@ -34,6 +34,10 @@ pub enum Command {
     Fim(Fim),
     /// Serve models over an OpenAI-compatible API
     Serve(Serve),
+    /// Make, list, revoke and renew the keys of a shared server
+    Keys(crate::args_keys::Keys),
+    /// What each key has used, by model and day
+    Usage(crate::args_keys::Usage),
     /// Write the logits of every position of a text: raw f32, [n_tokens, n_vocab]
     Logits(Logits),
     /// How well a model predicts a text
@@ -270,7 +274,20 @@ pub struct Serve {
     /// Host name that clients may use, beside localhost (may be given several times)
     #[arg(long)]
     pub host: Vec<String>,
-    /// Listen beyond this machine without keys: anybody who reaches the port can use the model
+    /// Web origin (https://app.example) whose pages may use the server (may be given several times)
+    #[arg(long)]
+    pub origin: Vec<String>,
+    /// File of tiers and prices [default: vonk.toml in $VONK_HOME, or in the user's configuration folder]
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+    /// Serve nobody without a key, even while there is none (see `vonk keys`)
+    #[arg(long)]
+    pub require_key: bool,
+    /// Let different callers share cached prefixes: faster, but they can learn by timing what others ask [default: only on
+    /// loopback without keys]
+    #[arg(long)]
+    pub share_prefixes: Option<bool>,
+    /// Listen beyond this machine while there are no keys: anybody who reaches the port can use the model
     #[arg(long)]
     pub insecure_open: bool,
     /// End when no request came for this long, such as 15m or 90s

@@ -27,6 +27,12 @@ impl From<store::StoreError> for Fault {
     }
 }
 
+impl From<keys::KeysError> for Fault {
+    fn from(e: keys::KeysError) -> Self {
+        if e.is_bad_input() { Self::input(e) } else { Self::failed(e) }
+    }
+}
+
 impl From<model::ModelError> for Fault {
     fn from(e: model::ModelError) -> Self {
         if matches!(e, model::ModelError::Ops(ops::OpsError::Memory { .. })) { Self::failed(e) } else { Self::input(e) }

@@ -1,7 +1,9 @@
 //! `vonk`: arguments to configuration, then one room is started. No logic longer than wiring.
 #![forbid(unsafe_code)]
 
+mod accounts;
 mod args;
+mod args_keys;
 mod eval;
 mod fault;
 mod files;
@@ -56,6 +58,8 @@ fn start(command: Command) -> Result<(), Fault> {
         Command::Run(a) => run::run(a),
         Command::Fim(a) => run::fim(a),
         Command::Serve(a) => serve::serve(a),
+        Command::Keys(a) => accounts::keys(a),
+        Command::Usage(a) => accounts::usage(a),
         Command::Logits(a) => score::logits(a),
         Command::Perplexity(a) => score::perplexity(a),
         Command::Bench(a) => speed::bench(a),

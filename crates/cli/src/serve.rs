@@ -1,5 +1,6 @@
 //! `vonk serve` and `vonk up`.
 
+use crate::accounts;
 use crate::args;
 use crate::fault::Fault;
 use crate::files::pull_shown;
@@ -9,6 +10,8 @@ use crate::open::{Opened, open};
 use client::place;
 use client::server::Notice;
 use server::{Config, Keeper, Running, Served, TextKit};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use store::{DEFAULT_MODEL, Store};
@@ -21,10 +24,6 @@ const SNIPPET_TOKENS: u32 = 96;
 fn server_fault(e: server::ServeError) -> Fault {
     use server::ServeError::{Bind, Models, OpenBind};
     if matches!(e, OpenBind(_) | Bind { .. } | Models(_)) { Fault::input(e) } else { Fault::failed(e) }
-}
-
-fn start(config: Config) -> Result<Running, Fault> {
-    server::start(Config { catch_signals: true, ..config }).map_err(server_fault)
 }
 
 /// Lets this user's other programs find the server. Without it everything works, so a failure is only a note.
@@ -41,6 +40,13 @@ fn notice(running: &Running, models: Vec<String>) -> Option<Notice> {
 
 fn unix_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+/// The configuration of both commands, and the keys that there are.
+fn config(bind: SocketAddr, file: Option<&Path>, require_key: bool) -> Result<Config, Fault> {
+    let is_needed = require_key || !bind.ip().to_canonical().is_loopback();
+    let meter = accounts::meter(file, is_needed)?;
+    Ok(Config { bind, meter, require_key, catch_signals: true, ..Config::default() })
 }
 
 fn served(opened: &Opened, text: Arc<TextKit>, mut engine: Box<dyn engine::Stepper>, kept: bool) -> Served {
@@ -75,11 +81,17 @@ fn keeper(name: &str, engine: &mut dyn engine::Stepper) -> Option<Box<dyn Keeper
 
 /// `vonk serve`.
 pub fn serve(args: args::Serve) -> Result<(), Fault> {
+    let config = Config {
+        hosts: args.host,
+        origins: args.origin,
+        insecure_open: args.insecure_open,
+        share_prefixes: args.share_prefixes,
+        ..config(args.bind, args.config.as_deref(), args.require_key)?
+    };
+    config.check().map_err(server_fault)?;
     let names = if args.model.is_empty() { vec![DEFAULT_MODEL.to_string()] } else { args.model };
     let opened: Vec<Opened> = names.iter().map(|name| open(Some(name))).collect::<Result<_, _>>()?;
-    let (bind, hosts, insecure_open) = (args.bind, args.host, args.insecure_open);
-    let running =
-        start(Config { bind, hosts, insecure_open, stop_when_idle: args.stop_when_idle, ..Config::default() })?;
+    let running = server::start(Config { stop_when_idle: args.stop_when_idle, ..config }).map_err(server_fault)?;
     let names = opened.iter().map(|o| o.found.name.clone()).collect();
     let _notice = if args.no_runtime_file { None } else { notice(&running, names) };
     let begin = Instant::now();
@@ -112,7 +124,9 @@ pub fn up(args: args::Up) -> Result<(), Fault> {
     }
     let begin = Instant::now();
     let opened = open(Some(name))?;
-    let running = start(Config { bind: args.bind, ..Config::default() })?;
+    let config = config(args.bind, None, false)?;
+    let has_keys = config.meter.as_ref().is_some_and(|m| m.is_locked());
+    let running = server::start(config).map_err(server_fault)?;
     let _notice = notice(&running, vec![opened.found.name.clone()]);
     let (text, mut engine) = both(&opened, &args.engine, 4, None)?;
     let ready = begin.elapsed();
@@ -126,7 +140,8 @@ pub fn up(args: args::Up) -> Result<(), Fault> {
         return wait(running);
     }
     println!("\nAPI: http://{addr}/v1 (OpenAI-compatible). Try:\n");
-    println!("curl http://{addr}/v1/chat/completions -H 'Content-Type: application/json' -d '{}'", curl_body());
+    let key = if has_keys { "-H \"Authorization: Bearer $VONK_API_KEY\" " } else { "" };
+    println!("curl http://{addr}/v1/chat/completions {key}-H 'Content-Type: application/json' -d '{}'", curl_body());
     println!("\nCtrl-C stops it.");
     wait(running)
 }

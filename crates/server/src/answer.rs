@@ -3,6 +3,7 @@
 
 use base::TokenId;
 use engine::api::{Drafts, Finish, Logprobs, Refusal};
+use keys::{Permit, Tokens};
 use protocol::chat::{ChatLogprobs, TokenLogprob};
 use protocol::chunks::Shape;
 use protocol::completion::CompletionLogprobs;
@@ -98,6 +99,8 @@ pub(crate) struct Answer {
     /// Last field but one to go: dropping it cancels what still runs.
     ticket: Ticket,
     kit: Arc<TextKit>,
+    /// Its part of the key's quotas, settled when the answer is dropped.
+    permit: Option<Permit>,
 }
 
 impl Answer {
@@ -139,7 +142,13 @@ impl Answer {
             tells_drafts,
             ticket,
             kit: Arc::clone(kit),
+            permit: None,
         })
+    }
+
+    /// Its tokens count for this.
+    pub(crate) fn hold(&mut self, permit: Option<Permit>) {
+        self.permit = permit;
     }
 
     /// Ends its choices also by their lines and by time.
@@ -305,6 +314,23 @@ impl Answer {
             out.top_logprobs.push(top);
         }
         out
+    }
+}
+
+/// However it ends, whole or cut short: what was computed was used.
+impl Drop for Answer {
+    fn drop(&mut self) {
+        let Some(permit) = self.permit.take() else { return };
+        let usage = self.usage();
+        // Who leaves during prefill has had the work done, but nobody said how many tokens it was.
+        let is_unsaid = usage.prompt_tokens == 0 && self.clock.admitted.is_some();
+        let input = if is_unsaid { permit.estimate().prompt } else { usage.prompt_tokens };
+        permit.settle(Tokens {
+            input,
+            cached_input: usage.prompt_tokens_details.map_or(0, |d| d.cached_tokens),
+            output: usage.completion_tokens,
+            accepted_prediction: usage.completion_tokens_details.map_or(0, |d| d.accepted_prediction_tokens),
+        });
     }
 }
 

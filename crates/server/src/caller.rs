@@ -1,35 +1,63 @@
 //! Who asks, as far as fairness and the prefix cache need to know: the API key if one is sent, else the address.
 
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
+use keys::Grant;
+use protocol::ApiError;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::app::App;
+use crate::auth::shown_key;
 
 /// Whose request it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Caller {
-    /// Requests of equal keys share what one key gets. A hash with a key of this process; the API key itself is not kept.
-    pub(crate) key: u64,
+    /// Who shares prefixes with whom. A hash with a key of this process; the API key itself is not kept.
+    key: u64,
+    /// What its key may, where keys are needed.
+    pub(crate) grant: Option<Arc<Grant>>,
 }
 
 /// What a hash is of, so that no text of one kind can stand for another.
 const OF_API_KEY: u8 = 0;
 const OF_ADDRESS: u8 = 1;
 const OF_CACHE_KEY: u8 = 2;
+const OF_KEY_ID: u8 = 3;
 
 impl Caller {
-    /// Any bearer token counts as a key: there are no accounts yet. So fairness holds among honest callers only.
-    pub(crate) fn of(app: &App, headers: &HeaderMap, ip: IpAddr) -> Self {
-        let key = match bearer(headers) {
-            Some(token) => app.keyed_hash((OF_API_KEY, token)),
-            None => app.keyed_hash((OF_ADDRESS, ip.to_canonical())),
-        };
-        Self { key }
+    /// Where keys are needed, the key decides. Elsewhere any bearer token counts as one, so fairness holds among honest callers.
+    ///
+    /// # Errors
+    /// A key is needed, and none that is good was sent.
+    pub(crate) fn of(app: &App, headers: &HeaderMap, ip: IpAddr) -> Result<Self, ApiError> {
+        if app.is_locked() {
+            let grant = app.grant(headers)?;
+            return Ok(Self { key: app.keyed_hash((OF_KEY_ID, grant.id())), grant: Some(grant) });
+        }
+        Ok(match shown_key(headers) {
+            Some(token) => Self { key: app.keyed_hash((OF_API_KEY, token)), grant: None },
+            None => Self::of_address(app, ip),
+        })
     }
 
-    /// Whose cached prefixes a request may use: those of equal salt.
-    pub(crate) fn salt(self, app: &App, prompt_cache_key: Option<&str>) -> u64 {
-        match (app.config.shares_prefixes(), prompt_cache_key) {
+    /// Somebody whose key does not matter.
+    pub(crate) fn of_address(app: &App, ip: IpAddr) -> Self {
+        Self { key: app.keyed_hash((OF_ADDRESS, ip.to_canonical())), grant: None }
+    }
+
+    /// Under which key the engine counts the next request: it gives keys equal shares, so a key of weight w counts as w keys
+    /// that take turns.
+    pub(crate) fn share_key(&self, app: &App) -> u64 {
+        match self.grant.as_ref().map_or(0, |grant| grant.next_turn()) {
+            0 => self.key,
+            turn => app.keyed_hash((OF_KEY_ID, self.key, turn)),
+        }
+    }
+
+    /// Whose cached prefixes a request may use: those of equal salt. Keys are different people, even on loopback.
+    pub(crate) fn salt(&self, app: &App, prompt_cache_key: Option<&str>) -> u64 {
+        let shares = app.config.share_prefixes.unwrap_or(self.grant.is_none() && app.config.is_loopback());
+        match (shares, prompt_cache_key) {
             (true, None) => 0,
             (true, Some(name)) => app.keyed_hash((OF_CACHE_KEY, name)),
             (false, name) => app.keyed_hash((OF_CACHE_KEY, self.key, name)),
@@ -37,16 +65,13 @@ impl Caller {
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
-    let (scheme, token) = headers.get(header::AUTHORIZATION)?.as_bytes().split_at_checked(7)?;
-    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii()).filter(|t| !t.is_empty())
-}
-
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
     use super::*;
     use crate::config::Config;
     use crate::gate::Gate;
+    use axum::http::header;
 
     fn app(bind: &str) -> App {
         let config = Config { bind: bind.parse().unwrap(), insecure_open: true, ..Config::default() };
@@ -59,13 +84,13 @@ mod tests {
         if let Some(value) = authorization {
             headers.insert(header::AUTHORIZATION, value.parse().unwrap());
         }
-        Caller::of(app, &headers, ip.parse().unwrap())
+        Caller::of(app, &headers, ip.parse().unwrap()).unwrap()
     }
 
     #[test]
     fn a_key_is_the_bearer_token_or_else_the_address() {
         let app = app("127.0.0.1:1");
-        let of = |authorization, ip| caller(&app, authorization, ip);
+        let of = |authorization, ip| caller(&app, authorization, ip).key;
         assert_eq!(of(Some("Bearer a"), "10.0.0.1"), of(Some("bearer  a "), "10.0.0.2"));
         assert_ne!(of(Some("Bearer a"), "10.0.0.1"), of(Some("Bearer b"), "10.0.0.1"));
         assert_eq!(of(None, "10.0.0.1"), of(None, "::ffff:10.0.0.1"));

@@ -2,6 +2,7 @@
 
 use base::limits;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What `start` needs to know.
@@ -15,8 +16,12 @@ pub struct Config {
     pub origins: Vec<String>,
     /// Listen beyond loopback although anybody who can reach the port may use the server.
     pub insecure_open: bool,
-    /// Whether requests of different keys share cached prefixes. Sharing is faster; but who shares can find out by timing
-    /// which prompts others have sent. `None`: shared on loopback, which is one user's machine, and nowhere else.
+    /// Keys, quotas and the ledger. Once it knows a key, nobody is served without one.
+    pub meter: Option<Arc<keys::Meter>>,
+    /// Nobody is served without a key, also while there is none.
+    pub require_key: bool,
+    /// Whether requests of different callers share cached prefixes. Sharing is faster; but who shares can find out by timing
+    /// which prompts others have sent. `None`: shared on loopback without keys, which is one user's machine, and nowhere else.
     pub share_prefixes: Option<bool>,
     /// SIGTERM and SIGINT drain; a second one stops at once.
     pub catch_signals: bool,
@@ -33,6 +38,8 @@ impl Default for Config {
             hosts: Vec::new(),
             origins: Vec::new(),
             insecure_open: false,
+            meter: None,
+            require_key: false,
             share_prefixes: None,
             catch_signals: false,
             stop_when_idle: None,
@@ -103,7 +110,7 @@ impl Default for Limits {
 pub enum ServeError {
     /// The address is reachable by others.
     #[error(
-        "{0} can be reached from other machines and there are no keys yet; bind 127.0.0.1, or say --insecure-open if you mean it"
+        "{0} can be reached from other machines, and there is no key yet; make one with `vonk keys create --name NAME --tier pro`, or bind 127.0.0.1, or say --insecure-open if anybody may use the server"
     )]
     OpenBind(SocketAddr),
     /// The port cannot be had.
@@ -126,24 +133,24 @@ pub enum ServeError {
 }
 
 impl Config {
-    /// Refuses addresses that others can reach, unless told otherwise.
+    /// Refuses addresses that others can reach without a key, unless told otherwise.
     ///
     /// # Errors
     /// `OpenBind`.
     pub fn check(&self) -> Result<(), ServeError> {
-        if self.is_loopback() || self.insecure_open {
+        if self.is_loopback() || self.insecure_open || self.is_locked() {
             return Ok(());
         }
         Err(ServeError::OpenBind(self.bind))
     }
 
-    fn is_loopback(&self) -> bool {
-        self.bind.ip().to_canonical().is_loopback()
+    /// Nobody is served without a key.
+    pub(crate) fn is_locked(&self) -> bool {
+        self.require_key || self.meter.as_ref().is_some_and(|m| m.is_locked())
     }
 
-    /// See the field.
-    pub fn shares_prefixes(&self) -> bool {
-        self.share_prefixes.unwrap_or_else(|| self.is_loopback())
+    pub(crate) fn is_loopback(&self) -> bool {
+        self.bind.ip().to_canonical().is_loopback()
     }
 }
 
@@ -164,9 +171,7 @@ mod tests {
         ] {
             let config = Config { bind: bind.parse().unwrap(), ..Config::default() };
             assert_eq!(config.check().is_ok(), ok, "{bind}");
-            assert_eq!(config.shares_prefixes(), ok, "{bind}");
-            assert!(Config { share_prefixes: Some(true), ..config.clone() }.shares_prefixes());
-            assert!(!Config { share_prefixes: Some(false), ..config.clone() }.shares_prefixes());
+            assert!(Config { require_key: true, ..config.clone() }.check().is_ok());
             assert!(Config { insecure_open: true, ..config }.check().is_ok());
         }
     }

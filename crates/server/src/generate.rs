@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Response, StatusCode, header};
 use base::{RequestId, TokenId, limits};
 use engine::api::{Class, Finish, Request, Sampling};
+use keys::Estimate;
 use protocol::chunks::{Chunks, Envelope, Shape};
 use protocol::num::Temperature;
 use protocol::{ApiError, ChatRequest, CompletionRequest, Generate, InfillRequest, Prompt, ServiceTier};
@@ -14,6 +15,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::answer::{Answer, id_prefix, queue_full, refused};
 use crate::app::{App, Model, Phase};
+use crate::auth;
 use crate::body::{self, Received};
 use crate::caller::Caller;
 use crate::grammar::{Cut, constraint};
@@ -46,7 +48,7 @@ struct Prepared {
 }
 
 /// Who asked, and when.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Origin {
     caller: Caller,
     arrived: Instant,
@@ -64,13 +66,15 @@ pub(crate) async fn generate(
     body: Body,
 ) -> Result<Response<Body>, ApiError> {
     let arrived = Instant::now();
-    let origin = Origin { caller: Caller::of(&app, &headers, peer.0), arrived };
+    let origin = Origin { caller: Caller::of(&app, &headers, peer.0)?, arrived };
     check_open(&app)?;
+    app.check_quota(&origin.caller)?;
     let received = body::read(&headers, body, &app.config.limits, &app.bodies).await?;
     let prepared = prepare(&app, ask, received).await?;
     check_open(&app)?; // it may have begun to drain in the meantime
     let number = app.mint();
-    let (requests, choices) = requests(&app, &prepared, origin);
+    let permit = app.admit(&origin.caller, &prepared.model, prepared.estimate())?;
+    let (requests, choices) = requests(&app, &prepared, &origin);
     let Prepared { model, generate, prediction, tools, infill, .. } = prepared;
     let mailbox = &model.runner.mailbox;
     let (mut notes, ticket) = mailbox.submit(requests).map_err(|why| match why {
@@ -78,6 +82,7 @@ pub(crate) async fn generate(
         NoRoom::EngineStopped => engine_stopped(),
     })?;
     let mut answer = Answer::new(&model.text, &generate.stop, &choices, !prediction.is_empty(), arrived, ticket)?;
+    answer.hold(permit);
     if let Some(infill) = &infill {
         answer.bound(&infill.bounds);
     }
@@ -101,7 +106,7 @@ pub(crate) async fn generate(
     let id = format!("{}-{:016x}", id_prefix(shape), app.random(number));
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let fingerprint = &model.runner.info.fingerprint;
-    let service_tier = generate.hints.service_tier;
+    let service_tier = origin.caller.service_tier(generate.hints.service_tier);
     if generate.stream {
         let envelope = Envelope { shape, id: &id, created, model: &model.name, fingerprint, service_tier };
         let chunks = Chunks::new(&envelope, generate.include_usage);
@@ -204,10 +209,10 @@ pub(crate) async fn on_text_pool<T: Send + 'static>(
 ) -> Result<T, ApiError> {
     let permit = Arc::clone(&app.text_jobs).acquire_owned().await.map_err(|_| shutting_down())?;
     let app = Arc::clone(app);
-    let job = move || {
+    let job = auth::on_behalf(move || {
         let _permit = permit;
         job(&app)
-    };
+    });
     let lost = |_| ApiError::internal("Reading the request failed by a bug in the server. Please report it.");
     tokio::task::spawn_blocking(job).await.map_err(lost)?
 }
@@ -322,6 +327,18 @@ impl Prepared {
         Ok(self)
     }
 
+    /// What it will take, at most, or as is usual where it sets no bound.
+    fn estimate(&self) -> Estimate {
+        let (n_ctx, n) = (self.model.runner.info.n_ctx, u64::from(self.generate.n));
+        let bound = self.generate.max_tokens.map_or(limits::QUOTA_ANSWER_TOKENS, |n| n as usize);
+        let answer = |prompt: &Vec<TokenId>| bound.min(n_ctx.saturating_sub(prompt.len())) as u64;
+        Estimate {
+            prompt: self.prompts.iter().map(|p| p.len() as u64).sum(),
+            answer: self.prompts.iter().map(answer).sum::<u64>() * n,
+            sequences: self.prompts.len() as u64 * n,
+        }
+    }
+
     fn class(&self) -> Class {
         match self.generate.hints.service_tier {
             None | Some(ServiceTier::Auto) => self.class,
@@ -334,14 +351,9 @@ impl Prepared {
 
 /// `default` is the first model served; any other unknown name is an error, never a silent substitute.
 pub(crate) fn find_model(app: &App, name: &str) -> Result<Arc<Model>, ApiError> {
-    let models = app.models();
-    let found = models.iter().find(|m| m.name == name || m.aliases.iter().any(|a| a == name));
-    let found = found.or_else(|| models.first().filter(|_| name == "default"));
-    let model = found.cloned().ok_or_else(|| {
-        let known: Vec<&str> = models.iter().map(|m| m.name.as_str()).collect();
-        let message = format!("The model {name:?} is not served here. Served are: {}.", known.join(", "));
-        ApiError { param: Some("model".to_owned()), ..ApiError::of(404, "model_not_found", message) }
-    })?;
+    let found = auth::known_models(app).find(|m| m.name == name || m.aliases.iter().any(|a| a == name));
+    let found = found.or_else(|| auth::known_models(app).next().filter(|_| name == "default"));
+    let model = found.cloned().ok_or_else(|| auth::model_not_found(app, name))?;
     if model.runner.mailbox.is_alive() { Ok(model) } else { Err(engine_stopped()) }
 }
 
@@ -383,7 +395,7 @@ fn check_tokens(prepared: &Prepared, param: &'static str) -> Result<(), ApiError
 }
 
 /// Prompts times choices, and for each the place of its prompt, and whether a grammar cut it.
-fn requests(app: &App, prepared: &Prepared, origin: Origin) -> (Vec<Request>, Vec<(usize, Cut)>) {
+fn requests(app: &App, prepared: &Prepared, origin: &Origin) -> (Vec<Request>, Vec<(usize, Cut)>) {
     let (g, info) = (&prepared.generate, &prepared.model.runner.info);
     let seed = g.seed.unwrap_or_else(|| app.random(app.mint()));
     let salt = origin.caller.salt(app, g.hints.prompt_cache_key.as_deref());
@@ -401,8 +413,8 @@ fn requests(app: &App, prepared: &Prepared, origin: Origin) -> (Vec<Request>, Ve
                 stop_tokens: prepared.model.text.stop_tokens().to_vec(),
                 logprobs: prepared.logprobs,
                 logit_bias: g.logit_bias.iter().map(|(id, bias)| (*id, bias.get())).collect(),
-                class: prepared.class(),
-                key: origin.caller.key,
+                class: origin.caller.class(prepared.class()),
+                key: origin.caller.share_key(app),
                 salt,
                 deadline_us,
                 speculate: g.hints.speculate,

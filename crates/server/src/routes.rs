@@ -9,6 +9,7 @@ use axum::{Extension, Router};
 use protocol::chunks::Shape;
 use protocol::{ApiError, ModelList};
 use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 
 use crate::app::{App, Model, Phase};
+use crate::auth;
 use crate::extras::{self, Extra};
 use crate::gate::check_content_type;
 use crate::generate::{self, Ask, check_open, find_model, json_response};
@@ -66,19 +68,24 @@ async fn wrap(State(app): State<Arc<App>>, request: Request, next: Next) -> Resp
     if !matches!(endpoint.0, "health" | "ready" | "metrics") {
         app.asked.fetch_add(1, Relaxed);
     }
-    let checked = app
+    let ip = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
+    let caller = app
         .gate
         .check(request.version(), request.uri(), request.headers())
-        .and_then(|()| if endpoint.1 { check_content_type(request.method(), request.headers()) } else { Ok(()) });
-    let mut response = match checked {
+        .and_then(|()| app.caller(request.uri().path(), request.headers(), ip));
+    let mut response = match caller {
         Err(e) => error_response(&e),
-        Ok(()) => match uncaught(next.run(request)).await {
-            Some(response) => response,
-            None => {
-                app.metrics.panics.fetch_add(1, Relaxed);
-                error_response(&ApiError::internal("The request failed by a bug in the server. Please report it."))
-            }
-        },
+        Ok(caller) => {
+            let mut response = match check_type(endpoint.1, &request) {
+                Err(e) => error_response(&e),
+                Ok(()) => uncaught(auth::answering(&caller, next.run(request))).await.unwrap_or_else(|| {
+                    app.metrics.panics.fetch_add(1, Relaxed);
+                    error_response(&ApiError::internal("The request failed by a bug in the server. Please report it."))
+                }),
+            };
+            app.tell_quota(&caller, response.headers_mut());
+            response
+        }
     };
     if app.phase() != Phase::Open {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -90,6 +97,10 @@ async fn wrap(State(app): State<Arc<App>>, request: Request, next: Next) -> Resp
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     app.metrics.count(endpoint.0, response.status().as_u16());
     response
+}
+
+fn check_type(takes_json: bool, request: &Request) -> Result<(), ApiError> {
+    if takes_json { check_content_type(request.method(), request.headers()) } else { Ok(()) }
 }
 
 /// A path's name in the metrics (never the client's text), and whether it takes JSON.
@@ -129,6 +140,9 @@ pub(crate) fn error_response(error: &ApiError) -> Response<Body> {
     let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = json_response(status, error.to_json());
     let headers = response.headers_mut();
+    if error.status == 401 {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     if let Some(s) = error.retry_after_s {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(s));
     }
@@ -190,7 +204,7 @@ fn json_of<T: serde::Serialize>(value: &T) -> Answered {
 
 fn list_models(app: &App) -> Answered {
     check_open(app)?;
-    json_of(&ModelList { object: "list".to_owned(), data: app.models().iter().map(|m| wire_model(m)).collect() })
+    json_of(&ModelList { object: "list".to_owned(), data: auth::known_models(app).map(|m| wire_model(m)).collect() })
 }
 
 async fn one_model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response<Body> {

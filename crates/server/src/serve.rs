@@ -105,6 +105,9 @@ impl Drop for Running {
         self.stop();
         self.app.models().iter().for_each(|m| m.runner.mailbox.close());
         self.app.models().iter().for_each(|m| m.runner.join());
+        if let Some(meter) = &self.app.config.meter {
+            meter.close();
+        }
     }
 }
 

@@ -236,6 +236,20 @@ fn hosts_and_origins() {
         }
         case(line, "Host: localhost\r\nOrigin: http://localhost\r\nOrigin: http://evil\r\n".into(), 400);
     }
+    // A web page may open a WebSocket anywhere; only the server can say no.
+    let upgrade = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    for line in ["GET /v1/responses", "GET /v1/realtime", "GET /v1/chat/completions"] {
+        for headers in [
+            "Host: evil\r\n",
+            "Host: 127.0.0.1.evil\r\n",
+            "Host: localhost\r\nOrigin: null\r\n",
+            "Host: localhost\r\nOrigin: http://evil\r\n",
+            "Host: evil\r\nOrigin: http://evil\r\n",
+            "Host: localhost\r\nOrigin: ws://localhost\r\n",
+        ] {
+            case(line, format!("{upgrade}{headers}"), 403);
+        }
+    }
     case("POST http://evil/v1/completions", "Host: localhost\r\n".into(), 403);
     case("POST http://localhost/v1/completions", "Host: evil\r\n".into(), 403);
     assert!(cases.len() >= 60);

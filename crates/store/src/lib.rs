@@ -39,3 +39,8 @@ pub use progress::{Event, Progress, Silent};
 pub use pull::Pulled;
 pub use spec::{HubSpec, Spec};
 pub use store::{Listed, Listing, Removed, Store};
+
+/// The folder of `vonk.toml`, keys and usage: `$VONK_HOME`, else `vonk` in the user's configuration folder. It need not exist.
+pub fn settings_dir() -> Option<std::path::PathBuf> {
+    paths::settings_dir(&|name| std::env::var(name).ok())
+}

@@ -78,6 +78,11 @@ pub(crate) fn config_dir(env: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf
     set("HOME").map(|p| p.join(below_home))
 }
 
+/// Where settings, keys and usage lie, which must not go with a cache: `VONK_HOME`, else the configuration folder.
+pub(crate) fn settings_dir(env: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    env("VONK_HOME").filter(|v| !v.is_empty()).map(PathBuf::from).or_else(|| config_dir(env))
+}
+
 /// Makes a folder's entries (new, renamed, removed) survive a power cut.
 pub(crate) fn sync_dir(path: &Path) -> Result<(), StoreError> {
     if cfg!(windows) {
@@ -133,6 +138,8 @@ mod tests {
         assert_eq!(root(&[("VONK_HOME", ""), ("HOME", "/h")]), Some("/h/.cache/vonk".into()));
         assert_eq!(root(&[]), None);
         assert_eq!(config_dir(&env(&[("HOME", "/h")])), Some("/h/.config/vonk".into()));
+        assert_eq!(settings_dir(&env(&[("VONK_HOME", "/v"), ("HOME", "/h")])), Some("/v".into()));
+        assert_eq!(settings_dir(&env(&[("HOME", "/h")])), Some("/h/.config/vonk".into()));
         assert_eq!(config_dir(&env(&[("XDG_CONFIG_HOME", "/c")])), Some("/c/vonk".into()));
     }
 }
