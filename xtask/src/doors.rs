@@ -34,6 +34,7 @@ pub const ROOMS: &[Room] = &[
     room("protocol", &["base"]),
     room("server", &["base", "protocol", "engine", "store", "text", "route"]),
     room("client", &["base", "protocol"]),
+    room("edit", &["base", "protocol", "client"]),
     room("bench", &["base", "quant", "ops", "protocol", "client", "engine"]),
     room("xtask", &[]),
     room(
