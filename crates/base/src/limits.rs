@@ -309,3 +309,9 @@ pub const EDIT_PLAN_BYTES_MAX: u64 = 1024 * 1024;
 pub const EDIT_LOCK_S_MAX: u64 = 10;
 /// Seconds for the command that checks an edit.
 pub const EDIT_CHECK_S_MAX: u64 = 600;
+/// Messages of one chat in the terminal; the oldest is forgotten first.
+pub const CHAT_TURNS_MAX: usize = 1000;
+/// Bytes of all messages of one chat in the terminal; the oldest is forgotten first.
+pub const CHAT_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of a message that is being typed.
+pub const CHAT_INPUT_BYTES_MAX: usize = 64 * 1024;

@@ -242,7 +242,9 @@ fn the_journal_does_not_grow_without_end() {
     let files = ["plan.json", "state", "0.before", "0.after"];
     for id in first + 1..first + limits::EDIT_JOURNAL_LEN_MAX as u64 + 3 {
         fs::create_dir(journal.folder(id)).unwrap();
-        files.map(|f| fs::copy(journal.folder(first).join(f), journal.folder(id).join(f)).unwrap());
+        for file in files {
+            fs::copy(journal.folder(first).join(file), journal.folder(id).join(file)).unwrap();
+        }
     }
     let last = journal.apply(&[place.change("b", "new b")], "", false).unwrap();
     assert_eq!((journal.list().len(), journal.list()[0].id), (limits::EDIT_JOURNAL_LEN_MAX, last));

@@ -49,8 +49,8 @@ pub(crate) fn marks(text: &str) -> usize {
     }
 }
 
-/// The file's text with its end, in a code block.
-fn fenced(text: &str) -> String {
+/// A text in a code block whose fence it cannot end.
+pub fn fenced(text: &str) -> String {
     let fence = fence(text);
     format!("{fence}\n{}\n{fence}", text.strip_suffix('\n').unwrap_or(text))
 }
