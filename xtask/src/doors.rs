@@ -35,6 +35,7 @@ pub const ROOMS: &[Room] = &[
     room("keys", &["base"]),
     room("server", &["base", "protocol", "engine", "store", "text", "route", "keys"]),
     room("client", &["base", "protocol"]),
+    room("edit", &["base", "protocol", "client"]),
     room("bench", &["base", "quant", "ops", "protocol", "client", "engine"]),
     room("xtask", &[]),
     room(

@@ -4,11 +4,15 @@
 mod accounts;
 mod args;
 mod args_keys;
+mod chat;
+mod edit;
 mod eval;
 mod fault;
 mod files;
 mod generate;
+mod interrupt;
 mod keep;
+mod near;
 mod open;
 mod roofline;
 mod run;
@@ -57,6 +61,9 @@ fn start(command: Command) -> Result<(), Fault> {
         Command::Tokenize(a) => files::tokenize(a),
         Command::Run(a) => run::run(a),
         Command::Fim(a) => run::fim(a),
+        Command::Edit(a) => edit::edit(a),
+        Command::Undo(a) => edit::undo(a),
+        Command::Chat(a) => chat::chat(a),
         Command::Serve(a) => serve::serve(a),
         Command::Keys(a) => accounts::keys(a),
         Command::Usage(a) => accounts::usage(a),
