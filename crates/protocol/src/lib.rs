@@ -13,8 +13,10 @@ pub mod infill;
 pub mod json;
 pub mod models;
 pub mod num;
+pub mod responses;
 pub mod sse;
 pub mod usage;
+pub mod ws;
 
 pub use chat::{
     ChatChunk, ChatCompletion, ChatLogprobs, ChatRequest, Message, Role, TokenLogprob, ToolCall, parse_chat,
@@ -27,5 +29,6 @@ pub use generate::{FinishReason, Generate, ResponseFormat};
 pub use hints::{Hints, ServiceTier};
 pub use infill::{InfillRequest, parse_infill};
 pub use models::{Model, ModelList};
+pub use responses::{ResponseRequest, parse_response};
 pub use sse::{SseError, SseEvent, SseParser};
 pub use usage::{Timings, Usage};
