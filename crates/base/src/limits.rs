@@ -274,8 +274,10 @@ pub const RESPONSES_MAX: usize = 4096;
 pub const RESPONSES_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Seconds for which the last answers of a lost WebSocket can be continued, although they were not to be stored.
 pub const RESPONSE_RESUME_S_MAX: u64 = 600;
-/// Seconds between pings on a silent WebSocket; a peer that answers none of two is gone.
+/// Seconds between pings on a silent WebSocket.
 pub const WEBSOCKET_PING_S: u64 = 30;
+/// Seconds after which a peer that says nothing, not even to a ping, is gone.
+pub const WEBSOCKET_SILENCE_S_MAX: u64 = 300;
 /// Seconds for which a WebSocket may stay open without a request.
 pub const WEBSOCKET_IDLE_S_MAX: u64 = 3600;
 /// Messages of fewer bytes are not compressed.

@@ -19,6 +19,7 @@ mod kit;
 mod metrics;
 mod net;
 mod pace;
+mod responses;
 mod routes;
 mod runner;
 mod serve;
