@@ -284,3 +284,16 @@ pub const WEBSOCKET_IDLE_S_MAX: u64 = 3600;
 pub const WEBSOCKET_COMPRESS_BYTES_MIN: usize = 1024;
 /// Compressors and decompressors that all WebSockets share, of each kind: kept for the next message.
 pub const WEBSOCKET_DEFLATE_POOL: usize = 8;
+
+// Tool calls.
+
+/// Bytes of a tool's name.
+pub const TOOL_NAME_BYTES_MAX: usize = 64;
+/// Bytes of one call that are held back until it is known whether it is one.
+pub const TOOL_HELD_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of white space that are held back because a call may follow.
+pub const TOOL_SPACE_BYTES_MAX: usize = 256;
+/// Calls in one answer that a grammar asks for, where several may be made.
+pub const TOOL_CALLS_FORCED_MAX: usize = 16;
+/// Compiled grammars that are kept for each model.
+pub const GRAMMARS_KEPT_MAX: usize = 16;

@@ -15,6 +15,7 @@ pub mod models;
 pub mod num;
 pub mod responses;
 pub mod sse;
+pub mod tools;
 pub mod usage;
 pub mod ws;
 
@@ -31,4 +32,5 @@ pub use infill::{InfillRequest, parse_infill};
 pub use models::{Model, ModelList};
 pub use responses::{ResponseRequest, parse_response};
 pub use sse::{SseError, SseEvent, SseParser};
+pub use tools::{CallKind, CustomGrammar, DeltaCall, ReplyCall, Tool, ToolChoice, ToolKind, Tools};
 pub use usage::{Timings, Usage};

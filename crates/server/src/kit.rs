@@ -89,7 +89,8 @@ impl TextKit {
             let message = "This model has no chat template. Use POST /v1/completions, or an instruct model.";
             ApiError::field("model", "no_chat_template", message)
         })?;
-        let tools = (!request.tools.is_empty()).then(|| Value::Array(request.tools.clone()));
+        let tools = &request.tools.list;
+        let tools = (!tools.is_empty()).then(|| tools.iter().map(|t| t.template.clone()).collect::<Value>());
         let render = |arguments: Arguments| {
             let messages = request.messages.iter().map(|m| template_message(m, arguments)).collect();
             template.render(&Value::Array(messages), tools.as_ref(), true, &Map::new())

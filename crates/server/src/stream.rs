@@ -283,7 +283,12 @@ impl Whole {
                 choices: numbered
                     .map(|(index, c)| ChatChoice {
                         index,
-                        message: ReplyMessage { role: "assistant".to_owned(), content: Some(c.text), refusal: None },
+                        message: ReplyMessage {
+                            role: "assistant".to_owned(),
+                            content: Some(c.text),
+                            refusal: None,
+                            tool_calls: Vec::new(),
+                        },
                         logprobs: some(&c.logprobs).map(|l| answer.chat_logprobs(l)),
                         finish_reason: c.finish,
                     })

@@ -10,7 +10,8 @@ use crate::hints::ServiceTier;
 use crate::json::{self, Field, Object};
 use crate::num;
 use crate::responses::items::{Item, lower, read_input};
-use crate::responses::tools::{ToolNames, read_choice, read_tools};
+use crate::responses::tools::{self, ToolNames};
+use crate::tools::Tools;
 
 /// A request that has been checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,12 +22,8 @@ pub struct ResponseRequest {
     pub instructions: Option<String>,
     /// What is new.
     pub input: Vec<Item>,
-    /// As chat completions describe them.
-    pub tools: Vec<Value>,
-    /// As chat completions take it.
-    pub tool_choice: Value,
-    /// More than one call in an answer.
-    pub parallel_tool_calls: bool,
+    /// What the model may or must call.
+    pub tools: Tools,
     /// What clients call the tools.
     pub names: ToolNames,
     /// Report log-probabilities, with this many alternatives.
@@ -95,8 +92,8 @@ pub fn parse_response(body: &[u8]) -> Result<ResponseRequest, ApiError> {
         let message = "`truncation` may be \"disabled\" only: nothing is left out of a conversation unasked.";
         return Err(f.error("unsupported_value", message));
     }
-    let (tools, names) = o.get("tools").map(|f| read_tools(&f)).transpose()?.unwrap_or_default();
-    let tool_choice = o.get("tool_choice").map(|f| read_choice(&f, &names)).transpose()?;
+    let parallel = flag(&o, "parallel_tool_calls", true)?;
+    let (tools, names) = tools::read(o.get("tools"), o.get("tool_choice"), parallel)?;
     let input = o.get("input").map(|f| read_input(&f)).transpose()?.unwrap_or_default();
     let previous_response_id = o.get("previous_response_id").map(|f| f.string()).transpose()?;
     let request = ResponseRequest {
@@ -105,8 +102,6 @@ pub fn parse_response(body: &[u8]) -> Result<ResponseRequest, ApiError> {
         input,
         tools,
         names,
-        tool_choice: tool_choice.unwrap_or_else(|| "auto".into()),
-        parallel_tool_calls: flag(&o, "parallel_tool_calls", true)?,
         previous_response_id: previous_response_id.filter(|id| !id.is_empty()),
         store: flag(&o, "store", true)?,
         echo: String::new(),
@@ -131,11 +126,10 @@ impl ResponseRequest {
         if messages.is_empty() {
             return Err(ApiError::field("input", "missing_field", "`input` is missing. Send a string or items."));
         }
-        let is_offered = self.tool_choice != "none";
         Ok(ChatRequest {
             generate: self.generate.clone(),
             messages,
-            tools: if is_offered { self.tools.clone() } else { Vec::new() },
+            tools: self.tools.clone(),
             logprobs: self.logprobs,
         })
     }
@@ -222,7 +216,7 @@ fn echo<const N: usize>(o: &Object<'_, N>, request: &ResponseRequest, text: Opti
     put("max_output_tokens", small("max_output_tokens")?);
     put("max_tool_calls", small("max_tool_calls")?);
     put("metadata", or(metadata, json!({})));
-    put("parallel_tool_calls", request.parallel_tool_calls.into());
+    put("parallel_tool_calls", request.tools.parallel.into());
     put("previous_response_id", request.previous_response_id.clone().into());
     put("prompt_cache_key", request.generate.hints.prompt_cache_key.clone().into());
     put("reasoning", or(reasoning, json!({ "effort": null, "summary": null })));

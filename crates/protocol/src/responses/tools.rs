@@ -2,10 +2,10 @@
 //! that a host would run. The model sees one flat list; clients get names back as they sent them.
 
 use base::limits;
-use serde_json::{Map, Value, json};
 
 use crate::error::ApiError;
 use crate::json::Field;
+use crate::tools::{self, CustomGrammar, Tool, ToolChoice, Tools, read_name};
 
 /// Tools that the host runs: taken, since clients list them whether they are there or not, and not offered to the model.
 const HOSTED: [&str; 9] = [
@@ -59,55 +59,54 @@ impl ToolNames {
     }
 }
 
-/// `tools`, in the shape of chat completions, and their names.
-pub(crate) fn read_tools(field: &Field<'_>) -> Result<(Vec<Value>, ToolNames), ApiError> {
-    if field.text().len() > limits::TOOLS_BYTES_MAX {
-        return Err(field.value(limits::TOOLS_BYTES_MAX).err().unwrap_or_else(|| field.wrong_value("shorter")));
+/// `tools`, `tool_choice` and `parallel_tool_calls`, and the names of the tools.
+pub(crate) fn read(
+    tools: Option<Field<'_>>,
+    choice: Option<Field<'_>>,
+    parallel: bool,
+) -> Result<(Tools, ToolNames), ApiError> {
+    let (mut read, mut names) = (Tools { parallel, ..Tools::default() }, ToolNames::default());
+    if let Some(field) = tools {
+        if field.text().len() > limits::TOOLS_BYTES_MAX {
+            return Err(field.value(limits::TOOLS_BYTES_MAX).err().unwrap_or_else(|| field.wrong_value("shorter")));
+        }
+        for tool in field.array(limits::TOOLS_MAX)? {
+            read_tool(&tool, None, &mut read.list, &mut names)?;
+        }
     }
-    let (mut tools, mut names) = (Vec::new(), ToolNames::default());
-    for tool in field.array(limits::TOOLS_MAX)? {
-        read_tool(&tool, None, &mut tools, &mut names)?;
+    if let Some(field) = &choice {
+        read_choice(field, &mut read, &names)?;
     }
-    Ok((tools, names))
+    Ok((read.checked(choice.as_ref())?, names))
 }
 
 fn read_tool(
     field: &Field<'_>,
     namespace: Option<&str>,
-    tools: &mut Vec<Value>,
+    tools: &mut Vec<Tool>,
     names: &mut ToolNames,
 ) -> Result<(), ApiError> {
     let o = field.object(&["type", "name", "description", "parameters", "strict", "format", "tools"])?;
     let kind = o.need("type", "Send \"function\" or \"custom\".")?;
-    let name = || -> Result<String, ApiError> { o.need("name", "Name the tool.")?.string() };
-    let copy = |name: &'static str, to: &mut Map<String, Value>| -> Result<(), ApiError> {
-        if let Some(f) = o.get(name) {
-            to.insert(name.to_owned(), f.value(limits::TOOLS_BYTES_MAX)?);
-        }
-        Ok(())
-    };
+    let name = || read_name(&o.need("name", "Name the tool.")?);
     let kind_text = kind.string()?;
     match kind_text.as_str() {
         "function" | "custom" => {
-            let is_custom = kind_text == "custom";
-            let name = name()?;
+            let (name, is_custom) = (name()?, kind_text == "custom");
             let flat = flat_name(namespace, &name);
-            let mut body = Map::new();
-            body.insert("name".to_owned(), flat.as_str().into());
-            copy("description", &mut body)?;
-            if is_custom {
-                o.get("format").map(|f| read_format(&f)).transpose()?.flatten().into_iter().for_each(|format| {
-                    body.insert("format".to_owned(), format);
-                });
-            } else {
-                copy("parameters", &mut body)?;
-                copy("strict", &mut body)?;
-            }
+            let description = o.get("description").map(|f| f.string()).transpose()?;
             if tools.len() == limits::TOOLS_MAX {
                 let max = limits::TOOLS_MAX;
                 return Err(field.error("too_many", format!("`tools` has more than {max} tools, nested ones counted.")));
             }
-            tools.push(json!({ "type": kind_text, kind_text.as_str(): body }));
+            tools.push(if is_custom {
+                let grammar = o.get("format").map(|f| read_format(&f)).transpose()?.flatten();
+                Tool::custom(flat.clone(), description.as_deref(), grammar)
+            } else {
+                let parameters = o.get("parameters").map(|f| tools::read_parameters(&f)).transpose()?;
+                let strict = o.get("strict").map(|f| f.boolean()).transpose()?.unwrap_or(false);
+                Tool::function(flat.clone(), description.as_deref(), parameters, strict)
+            });
             names.0.push(ToolName { flat, namespace: namespace.map(str::to_owned), name, is_custom });
             Ok(())
         }
@@ -129,56 +128,51 @@ fn read_tool(
     }
 }
 
-/// A custom tool's `format` in chat's shape: one level deeper there.
-fn read_format(field: &Field<'_>) -> Result<Option<Value>, ApiError> {
-    let o = field.object(&["type", "syntax", "definition"])?;
-    let kind = o.need("type", "Send \"text\" or \"grammar\".")?;
+/// A custom tool's `format`.
+fn read_format(field: &Field<'_>) -> Result<Option<CustomGrammar>, ApiError> {
+    let kind = field.object(&["type"])?.need("type", "Send \"text\" or \"grammar\".")?;
     match kind.string()?.as_str() {
         "text" => Ok(None),
-        "grammar" => {
-            let syntax = o.need("syntax", "Send \"lark\" or \"regex\".")?;
-            let definition = o.need("definition", "Send the grammar.")?.string()?;
-            let syntax = match syntax.string()?.as_str() {
-                "lark" => "lark",
-                "regex" => "regex",
-                _ => return Err(syntax.wrong_value("\"lark\" or \"regex\"")),
-            };
-            Ok(Some(json!({ "type": "grammar", "grammar": { "syntax": syntax, "definition": definition } })))
-        }
+        "grammar" => tools::read_grammar(&field.object(tools::GRAMMAR_NAMES)?).map(Some),
         _ => Err(kind.wrong_value("\"text\" or \"grammar\"")),
     }
 }
 
-/// `tool_choice` in chat's shape, under the model's names.
-pub(crate) fn read_choice(field: &Field<'_>, names: &ToolNames) -> Result<Value, ApiError> {
+fn read_choice(field: &Field<'_>, tools: &mut Tools, names: &ToolNames) -> Result<(), ApiError> {
     if field.kind() == "a string" {
-        return match field.string()?.as_str() {
-            choice @ ("auto" | "none" | "required") => Ok(choice.into()),
-            _ => Err(field.wrong_value("\"auto\", \"none\", \"required\" or an object that names a tool")),
+        tools.choice = match field.string()?.as_str() {
+            "auto" => ToolChoice::Auto,
+            "none" => ToolChoice::None,
+            "required" => ToolChoice::Required,
+            _ => return Err(field.wrong_value("\"auto\", \"none\", \"required\" or an object that names a tool")),
         };
+        return Ok(());
     }
-    let named = |field: &Field<'_>| -> Result<Value, ApiError> {
-        let o = field.object(&["type", "name", "namespace"])?;
-        let kind = o.need("type", "Send \"function\" or \"custom\".")?;
-        let kind = match kind.string()?.as_str() {
-            "function" => "function",
-            "custom" => "custom",
-            _ => return Err(kind.wrong_value("\"function\" or \"custom\"")),
-        };
-        let name = o.need("name", "Name the tool.")?;
-        let namespace = o.get("namespace").map(|f| f.string()).transpose()?;
-        let text = name.string()?;
-        let flat = names.flat(namespace.as_deref(), &text).ok_or_else(|| {
-            name.error("invalid_value", format!("`{}` names a tool that is not among `tools`.", name.path))
-        })?;
-        Ok(json!({ "type": kind, kind: { "name": flat } }))
-    };
     let o = field.object(&["type", "mode", "tools"])?;
     if o.get("type").map(|f| f.string()).transpose()?.as_deref() != Some("allowed_tools") {
-        return named(field);
+        tools.choice = ToolChoice::Named(named(field, names)?);
+        return Ok(());
     }
-    let mode = o.need("mode", "Send \"auto\" or \"required\".")?.string()?;
-    let tools = o.need("tools", "List the tools that may be called.")?;
-    let tools = tools.array(limits::TOOLS_MAX)?.iter().map(named).collect::<Result<Vec<_>, _>>()?;
-    Ok(json!({ "type": "allowed_tools", "allowed_tools": { "mode": mode, "tools": tools } }))
+    let mode = o.need("mode", "Send \"auto\" or \"required\".")?;
+    tools.choice = match mode.string()?.as_str() {
+        "auto" => ToolChoice::Auto,
+        "required" => ToolChoice::Required,
+        _ => return Err(mode.wrong_value("\"auto\" or \"required\"")),
+    };
+    let field = o.need("tools", "Name the tools that may be called.")?;
+    let allowed = field.array(limits::TOOLS_MAX)?.iter().map(|f| named(f, names)).collect::<Result<Vec<_>, _>>()?;
+    tools.allow(&allowed, &field)
+}
+
+/// The tool that a choice names, as the model knows it.
+fn named(field: &Field<'_>, names: &ToolNames) -> Result<String, ApiError> {
+    let o = field.object(&["type", "name", "namespace"])?;
+    let kind = o.need("type", "Send \"function\" or \"custom\".")?;
+    if !matches!(kind.string()?.as_str(), "function" | "custom") {
+        return Err(kind.wrong_value("\"function\" or \"custom\""));
+    }
+    let name = o.need("name", "Name the tool.")?;
+    let namespace = o.get("namespace").map(|f| f.string()).transpose()?;
+    let found = names.flat(namespace.as_deref(), &name.string()?).map(str::to_owned);
+    found.ok_or_else(|| name.error("invalid_value", format!("`{}` names a tool that is not among `tools`.", name.path)))
 }

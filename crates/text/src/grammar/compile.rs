@@ -20,6 +20,8 @@ pub enum GrammarSpec<'a> {
     Regex(&'a str),
     /// llguidance's dialect of Lark.
     Lark(&'a str),
+    /// Tool calls, in Lark that `ToolFormat::plan` wrote: its schemas have been checked.
+    Calls(&'a str),
     /// llguidance's own: Lark, or JSON with a list of `grammars`.
     Native(&'a str),
 }
@@ -33,6 +35,7 @@ pub(super) fn compile(factory: &ParserFactory, spec: &GrammarSpec<'_>) -> Result
         GrammarSpec::JsonSchema(text)
         | GrammarSpec::Regex(text)
         | GrammarSpec::Lark(text)
+        | GrammarSpec::Calls(text)
         | GrammarSpec::Native(text) => text,
     };
     check("the grammar, in bytes,", "GRAMMAR_BYTES_MAX", GRAMMAR_BYTES_MAX, text.len())?;
@@ -48,6 +51,7 @@ pub(super) fn compile(factory: &ParserFactory, spec: &GrammarSpec<'_>) -> Result
             check_rules(text)?;
             parser(factory, TopLevelGrammar::from_lark((*text).to_owned()))
         }
+        GrammarSpec::Calls(text) => parser(factory, TopLevelGrammar::from_lark((*text).to_owned())),
         GrammarSpec::Native(text) => {
             check_rules(text)?;
             parser(factory, guarded(|| TopLevelGrammar::from_lark_or_grammar_list(text))?)
@@ -69,7 +73,7 @@ fn check_rules(text: &str) -> Result<(), TextError> {
     check("the number of rules (colons)", "GRAMMAR_RULES_MAX", GRAMMAR_RULES_MAX, n_rules)
 }
 
-pub(super) fn check(what: &'static str, limit: &'static str, max: usize, got: usize) -> Result<(), TextError> {
+pub(crate) fn check(what: &'static str, limit: &'static str, max: usize, got: usize) -> Result<(), TextError> {
     if got > max { Err(TextError::Limit { what, limit, max, got }) } else { Ok(()) }
 }
 
