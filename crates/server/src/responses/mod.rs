@@ -79,7 +79,10 @@ pub(crate) async fn create(
 /// Renders and tokenises. Errors name the fields of this API.
 pub(crate) fn prepare(app: &App, asked: &Asked) -> Result<Prepared, ApiError> {
     let before: Vec<&Item> = asked.before.iter().flat_map(|turn| turn.iter()).collect();
-    let chat = asked.request.chat(&before)?;
+    let mut chat = asked.request.chat(&before)?;
+    // Here the key is a hint, as OpenAI has it: clients send one for each conversation, and the long beginning of all
+    // their conversations is the same. Who may share prefixes at all is the server's configuration.
+    chat.generate.hints.prompt_cache_key = None;
     prepare_response(app, chat).map_err(|mut e| {
         if let Some(param) = &mut e.param {
             *param = match param.split_once('.') {
