@@ -154,15 +154,15 @@ impl ResponseWriter {
         self.open = Open::Text { id, text: String::new(), logprobs: Vec::new() };
     }
 
-    /// The model begins to call a tool, by the name that it knows.
-    pub fn call(&mut self, out: &mut Vec<u8>, name: &str) {
+    /// The model begins to call a tool, by the name that it knows; `call_id` is what the tool's answer will name.
+    pub fn call(&mut self, out: &mut Vec<u8>, name: &str, call_id: String) {
         self.close(out, "completed");
         self.held.clear();
         let tool = self.head.names.find(name);
         let (prefix, index) = (if tool.is_custom { "ctc" } else { "fc" }, self.items.len());
         let call = Call {
             id: Some(self.item_id(prefix)),
-            call_id: self.item_id("call"),
+            call_id,
             namespace: tool.namespace,
             name: tool.name,
             input: String::new(),
@@ -173,18 +173,16 @@ impl ResponseWriter {
         self.open = Open::Call(call);
     }
 
-    /// More of a call's arguments. Those of a custom tool are an object around its text, and are given out at its end.
+    /// More of a call's arguments, or of a custom tool's text.
     pub fn arguments(&mut self, out: &mut Vec<u8>, delta: &str) {
         let index = self.items.len();
         let Open::Call(call) = &mut self.open else { return };
         call.input.push_str(delta);
-        if !call.is_custom {
-            let id = call.id.clone().unwrap_or_default();
-            self.event(out, "response.function_call_arguments.delta", |out| {
-                place(out, &id, index);
-                field(out, "delta", delta);
-            });
-        }
+        let (id, kind) = (call.id.clone().unwrap_or_default(), delta_kind(call.is_custom));
+        self.event(out, kind, |out| {
+            place(out, &id, index);
+            field(out, "delta", delta);
+        });
     }
 
     /// The call is complete.
@@ -221,16 +219,11 @@ impl ResponseWriter {
         self.done(out, &item, Item::Message { id: Some(id), role: Role::Assistant, text });
     }
 
-    fn close_call(&mut self, out: &mut Vec<u8>, mut call: Call, status: &str) {
+    fn close_call(&mut self, out: &mut Vec<u8>, call: Call, status: &str) {
         let index = self.items.len();
         let id = call.id.clone().unwrap_or_default();
         if call.is_custom {
-            call.input = custom_input(&call.input);
             let input = &call.input;
-            self.event(out, "response.custom_tool_call_input.delta", |out| {
-                place(out, &id, index);
-                field(out, "delta", input);
-            });
             self.event(out, "response.custom_tool_call_input.done", |out| {
                 place(out, &id, index);
                 field(out, "input", input);
@@ -361,16 +354,8 @@ fn failure(e: &ApiError) -> Value {
     json!({ "code": code, "message": message })
 }
 
-/// A custom tool's text out of the arguments that the model wrote: an object with one string, or the text itself.
-fn custom_input(arguments: &str) -> String {
-    match serde_json::from_str(arguments) {
-        Ok(Value::Object(o)) => match (o.len(), o.into_iter().next()) {
-            (1, Some((_, Value::String(text)))) => text,
-            _ => arguments.to_owned(),
-        },
-        Ok(Value::String(text)) => text,
-        _ => arguments.to_owned(),
-    }
+fn delta_kind(is_custom: bool) -> &'static str {
+    if is_custom { "response.custom_tool_call_input.delta" } else { "response.function_call_arguments.delta" }
 }
 
 fn message(id: &str, status: &str, part: Option<Value>) -> Value {
