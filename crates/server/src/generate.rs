@@ -21,6 +21,7 @@ use crate::infill::{Bounds, Infill, Told};
 use crate::net::Peer;
 use crate::runner::{News, NoRoom, Note};
 use crate::stream::{OpenAi, SseBody, Whole, Writer, collect};
+use crate::tools::ToolSet;
 
 /// Which kind of answer is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +40,8 @@ pub(crate) struct Prepared {
     class: Class,
     prediction: Vec<TokenId>,
     replay: Vec<TokenId>,
-    grammar: Option<Grammar>,
+    grammar: Option<Arc<Grammar>>,
+    tools: Option<ToolSet>,
     infill: Option<Infill>,
 }
 
@@ -106,7 +108,7 @@ pub(crate) async fn started(
     origin: Origin,
 ) -> Result<(Answer, UnboundedReceiver<Note>), ApiError> {
     let (requests, choices) = requests(app, prepared, origin);
-    let Prepared { model, generate, prediction, infill, .. } = prepared;
+    let Prepared { model, generate, prediction, tools, infill, .. } = prepared;
     let mailbox = &model.runner.mailbox;
     let (mut notes, ticket) = mailbox.submit(requests).map_err(|why| match why {
         NoRoom::QueueFull => queue_full(mailbox.retry_after_s()),
@@ -116,6 +118,9 @@ pub(crate) async fn started(
     let mut answer = Answer::new(&model.text, &generate.stop, &choices, tells_drafts, origin.arrived, ticket)?;
     if let Some(infill) = infill {
         answer.bound(&infill.bounds);
+    }
+    if let Some(tools) = tools {
+        answer.read_calls(|| tools.reader([app.random(app.mint()), app.random(app.mint())]));
     }
     let first = first_note(app, model, &mut notes).await?;
     answer.take(first)?;
@@ -243,7 +248,13 @@ fn prepare_chat(app: &App, request: ChatRequest) -> Result<Prepared, ApiError> {
     let model = find_model(app, &request.generate.model)?;
     check_bytes(&model, request.text_bytes(), "messages")?;
     let prompt = model.text.encode_chat(&request, &|bytes| check_bytes(&model, bytes, "messages"))?;
-    Ok(Prepared::new(model, request.generate, request.logprobs, vec![prompt], Class::Chat))
+    let tools = ToolSet::new(&model.text, &request.tools, &request.generate.response_format)?;
+    let grammar = match &tools {
+        Some(tools) => tools.grammar(&model.text, &request.tools)?,
+        None => None,
+    };
+    let prepared = Prepared::new(model, request.generate, request.logprobs, vec![prompt], Class::Chat);
+    Ok(Prepared { tools, grammar, ..prepared })
 }
 
 /// The chat that a request to `/v1/responses` stands for.
@@ -296,6 +307,7 @@ impl Prepared {
             prediction: Vec::new(),
             replay: Vec::new(),
             grammar: None,
+            tools: None,
             infill: None,
         }
     }
@@ -303,7 +315,9 @@ impl Prepared {
     /// Compiles what the answer must look like, and reads the answers that the request brings along. A prediction is a hint and is cut to what can be used of it; a
     /// replay is a measurement and must fit.
     fn with_hints(mut self) -> Result<Self, ApiError> {
-        self.grammar = self.model.text.grammar(&self.generate.response_format)?;
+        if self.grammar.is_none() {
+            self.grammar = self.model.text.grammar(&self.generate.response_format)?;
+        }
         let (kit, n_ctx) = (&self.model.text, self.model.runner.info.n_ctx);
         if let Some(text) = self.generate.hints.prediction.take() {
             let mut end = text.len().min(n_ctx.saturating_mul(limits::PROMPT_BYTES_PER_CTX_TOKEN_MAX));
@@ -315,7 +329,7 @@ impl Prepared {
         }
         if let Some(text) = self.generate.hints.replay.take() {
             if self.grammar.is_some() {
-                let message = "`replay` gives the whole answer, and `response_format` asks for another. Leave one out.";
+                let message = "`replay` gives the whole answer; `response_format` or `tool_choice` asks for another. Leave one out.";
                 return Err(ApiError::field("replay", "unsupported_value", message));
             }
             check_bytes(&self.model, text.len(), "replay")?;

@@ -10,6 +10,7 @@ use crate::app::App;
 use crate::caller::Caller;
 use crate::responses::Asked;
 use crate::responses::store::Thread;
+use crate::tools::Said;
 
 /// What is kept of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,9 +86,20 @@ impl Turn {
     }
 
     fn say(&mut self, out: &mut Vec<u8>, piece: &Piece, answer: &Answer) {
-        if !piece.text.is_empty() || !piece.logprobs.is_empty() {
-            let logprobs = (!piece.logprobs.is_empty()).then(|| answer.chat_logprobs(&piece.logprobs));
-            self.writer.text(out, &piece.text, logprobs);
+        let mut logprobs = (!piece.logprobs.is_empty()).then(|| answer.chat_logprobs(&piece.logprobs));
+        if !answer.has_tools() {
+            if !piece.text.is_empty() || logprobs.is_some() {
+                self.writer.text(out, &piece.text, logprobs);
+            }
+            return;
+        }
+        for said in &piece.said {
+            match said {
+                Said::Text(text) => self.writer.text(out, text, logprobs.take()),
+                Said::Call { id, name, .. } => self.writer.call(out, name, id.clone()),
+                Said::Input { text, .. } => self.writer.arguments(out, text),
+                Said::End { .. } => self.writer.call_end(out),
+            }
         }
     }
 

@@ -26,18 +26,25 @@ pub enum GrammarSpec<'a> {
     Native(&'a str),
 }
 
+impl<'a> GrammarSpec<'a> {
+    /// The language, as a number, and the text: equal for equal grammars.
+    pub fn key(&self) -> (u8, &'a str) {
+        match *self {
+            Self::JsonObject => (0, "{\"type\":\"object\"}"),
+            Self::JsonSchema(text) => (1, text),
+            Self::Regex(text) => (2, text),
+            Self::Lark(text) => (3, text),
+            Self::Calls(text) => (4, text),
+            Self::Native(text) => (5, text),
+        }
+    }
+}
+
 /// Bytes of a message of the library that are passed on.
 const REASON_BYTES: usize = 300;
 
 pub(super) fn compile(factory: &ParserFactory, spec: &GrammarSpec<'_>) -> Result<TokenParser, TextError> {
-    let text = match *spec {
-        GrammarSpec::JsonObject => "{\"type\":\"object\"}",
-        GrammarSpec::JsonSchema(text)
-        | GrammarSpec::Regex(text)
-        | GrammarSpec::Lark(text)
-        | GrammarSpec::Calls(text)
-        | GrammarSpec::Native(text) => text,
-    };
+    let (_, text) = spec.key();
     check("the grammar, in bytes,", "GRAMMAR_BYTES_MAX", GRAMMAR_BYTES_MAX, text.len())?;
     on_deep_stack(|| match spec {
         GrammarSpec::JsonObject | GrammarSpec::JsonSchema(_) => {

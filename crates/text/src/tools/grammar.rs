@@ -96,15 +96,18 @@ impl ToolFormat {
 
     /// The rule `start`, over `call`.
     fn write_start(&self, text: &mut String, is_auto: bool, is_single: bool, answer: Option<&GrammarSpec<'_>>) {
-        let more = if is_single { 0 } else { TOOL_CALLS_FORCED_MAX - 1 };
-        // In what follows, `calls` is everything from the first call on.
-        let (open, between, close) = match self {
+        // A lexer cannot tell a call without marks from an answer of JSON, so then calls have tags, which are always read.
+        let marked = if answer.is_some() && is_auto && *self != Self::Mistral { &Self::Hermes } else { self };
+        let (open, between, close) = match marked {
             Self::Hermes => ("\"<tool_call>\\n\"", "\"\\n</tool_call>\\n<tool_call>\\n\"", "\"\\n</tool_call>\""),
             Self::Llama3 => ("", "\"; \"", ""),
             Self::Mistral => ("\"[\"", "\", \"", "\"]\""),
             Self::Generic | Self::Raw { .. } => ("", "\"\\n\"", ""),
         };
-        let calls = format!("call ({between} call){{0,{more}}} {close}");
+        let calls = match is_single {
+            true => format!("call {close}"),
+            false => format!("call ({between} call){{0,{}}} {close}", TOOL_CALLS_FORCED_MAX - 1),
+        };
         match (is_auto, answer) {
             (false, _) => _ = writeln!(text, "start: {open} {calls}"),
             (true, Some(answer)) => {
