@@ -26,7 +26,7 @@ fn golden(events: &[Value], id: &str) -> Vec<Value> {
         .iter()
         .map(|event| {
             let mut event: Value = serde_json::from_str(&event.to_string().replace(key, "KEY")).unwrap();
-            if let Some(o) = event["response"].as_object_mut() {
+            if let Some(o) = event.get_mut("response").and_then(Value::as_object_mut) {
                 o.remove("created_at");
                 o.remove("timings");
             }
@@ -348,4 +348,53 @@ fn what_codex_sends_is_taken() {
     }
     assert!(!prompt.contains("search"), "{prompt}");
     assert_eq!(knobs.last().class, engine::api::Class::Interactive);
+}
+
+/// The scripted engine says what it was asked, so a question that spells a call is answered by that call.
+fn called(addr: SocketAddr, call: &str, fields: Value) -> Vec<Value> {
+    let mut body = json!({
+        "model": "echo", "stream": true, "input": format!("<tool_call>\n{call}\n</tool_call>"),
+        "tools": [
+            {"type": "function", "name": "run", "parameters": {"type": "object"}},
+            {"type": "namespace", "name": "files", "tools": [
+                {"type": "function", "name": "read", "parameters": {"type": "object"}}]},
+            {"type": "custom", "name": "patch"}
+        ]
+    });
+    fields.as_object().unwrap().iter().for_each(|(k, v)| body[k] = v.clone());
+    events(&respond(addr, &body.to_string()))
+}
+
+#[test]
+fn calls_become_items_under_the_names_that_clients_gave() {
+    let (running, _) = serve(Config::default());
+    for (call, kind, field, expected, name, namespace) in [
+        (r#"{"name":"run","arguments":{"p":1}}"#, "function_call", "arguments", r#"{"p":1}"#, "run", Value::Null),
+        (r#"{"name":"files.read","arguments":{}}"#, "function_call", "arguments", "{}", "read", json!("files")),
+        (
+            r#"{"name":"patch","arguments":{"input":"a\"b\nc"}}"#,
+            "custom_tool_call",
+            "input",
+            "a\"b\nc",
+            "patch",
+            Value::Null,
+        ),
+    ] {
+        let events = called(running.addr(), call, json!({}));
+        let of = |kind: &str| events.iter().filter(|e| e["type"] == kind).cloned().collect::<Vec<_>>();
+        let done = of("response.output_item.done");
+        let item = done.iter().map(|e| &e["item"]).find(|i| i["type"] == kind).unwrap_or_else(|| panic!("{events:#?}"));
+        assert_eq!((&item[field], &item["name"], &item["namespace"]), (&json!(expected), &json!(name), &namespace));
+        assert!(item["call_id"].as_str().unwrap().starts_with("call_"));
+        let stem = if kind == "function_call" { "function_call_arguments" } else { "custom_tool_call_input" };
+        let deltas: String =
+            of(&format!("response.{stem}.delta")).iter().map(|e| e["delta"].as_str().unwrap().to_owned()).collect();
+        assert_eq!((deltas.as_str(), &of(&format!("response.{stem}.done"))[0][field]), (expected, &json!(expected)));
+        let last = &events.last().unwrap()["response"];
+        assert_eq!(last["status"], "completed");
+        // The call and its output go back into the conversation.
+        let body = json!({"model": "echo", "previous_response_id": last["id"], "max_output_tokens": 1,
+            "input": [{"type": format!("{kind}_output"), "call_id": item["call_id"], "output": "done"}]});
+        whole(running.addr(), &body.to_string());
+    }
 }

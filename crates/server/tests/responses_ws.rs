@@ -86,7 +86,11 @@ fn a_full_queue_is_told_with_the_time_to_wait() {
     let mut all: Vec<Ws> = (0..3).map(|_| Ws::open(running.addr())).collect();
     for (i, ws) in all.iter_mut().enumerate() {
         ws.say(&create(r#""input":"a long enough text to keep the engine busy""#));
-        assert!(i == 2 || knobs.wait("+", i + 1) && (i > 0 || knobs.wait("admitted", 1)));
+        match i {
+            0 => _ = read_deltas(ws, 1),
+            1 => assert!(knobs.wait("+", 2)),
+            _ => {}
+        }
     }
     let failed = all[2].events().pop().unwrap();
     let error = &failed["response"]["error"];
@@ -257,7 +261,7 @@ fn messages_may_be_compressed_and_in_pieces() {
     let agreed = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
     assert!(ws.head.contains(agreed), "{}", ws.head);
     let pool = protocol::ws::DeflatePool::default();
-    let input = "compress me ".repeat(60);
+    let input = "compress me ".repeat(30);
     let deflated = pool.deflate(create(&format!(r#""input":"{input}""#)).as_bytes()).unwrap();
     let (a, b) = deflated.split_at(deflated.len() / 2);
     ws.send(0x41, a);

@@ -129,7 +129,8 @@ fn read_item(field: &Field<'_>) -> Result<Item, ApiError> {
             let output = o.need("output", "Send what the tool has answered.")?;
             let call_id = o.get("call_id").or_else(|| o.get("id"));
             let call_id = call_id.ok_or_else(|| {
-                field.error("missing_field", format!("`{}.call_id` is missing. Name the call.", field.path))
+                let path = o.path_of("call_id");
+                ApiError::field(path.clone(), "missing_field", format!("`{path}` is missing. Name the call."))
             })?;
             let is_custom = kind == "custom_tool_call_output";
             Ok(Item::Output { id, call_id: read_id(&call_id)?, text: read_content(&output)?, is_custom })

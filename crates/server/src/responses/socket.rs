@@ -196,24 +196,20 @@ impl Session {
         let ping = self.pinged.max(self.wire.heard) + Duration::from_secs(limits::WEBSOCKET_PING_S);
         let idle =
             matches!(self.work, Work::Idle).then(|| self.asked + Duration::from_secs(limits::WEBSOCKET_IDLE_S_MAX));
-        let message = self.wire.begun.map(|begun| begun + self.app.config.limits.body_read);
-        [Some(ping), idle, message].into_iter().flatten().min().unwrap_or(ping)
+        idle.map_or(ping, |idle| idle.min(ping))
     }
 
     async fn time(&mut self) -> Result<(), Gone> {
         let now = Instant::now();
-        let is_over = |since: Option<Instant>, max: Duration| since.is_some_and(|t| now >= t + max);
-        if is_over(self.wire.begun, self.app.config.limits.body_read) {
-            return Err(Gone::Wrong(WsError { code: 1008, why: "the message did not arrive in time" }));
-        }
-        if is_over(Some(self.wire.heard), Duration::from_secs(limits::WEBSOCKET_SILENCE_S_MAX)) {
+        let is_over = |since: Instant, s: u64| now >= since + Duration::from_secs(s);
+        if is_over(self.wire.heard, limits::WEBSOCKET_SILENCE_S_MAX) {
             return Err(Gone::Left);
         }
         let is_idle = matches!(self.work, Work::Idle);
-        if is_idle && is_over(Some(self.asked), Duration::from_secs(limits::WEBSOCKET_IDLE_S_MAX)) {
+        if is_idle && is_over(self.asked, limits::WEBSOCKET_IDLE_S_MAX) {
             return Err(Gone::Wrong(WsError { code: 1001, why: "no request for too long" }));
         }
-        if is_over(Some(self.pinged.max(self.wire.heard)), Duration::from_secs(limits::WEBSOCKET_PING_S)) {
+        if is_over(self.pinged.max(self.wire.heard), limits::WEBSOCKET_PING_S) {
             self.pinged = now;
             let mut out = Vec::new();
             ws::ping(&mut out);

@@ -6,7 +6,7 @@ use protocol::ws::{self, Message, Reader, WsError};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::app::App;
 use crate::body::Share;
@@ -38,7 +38,7 @@ pub(crate) struct Wire {
     share: Share,
     may_deflate: bool,
     /// When a message began that is not whole.
-    pub(crate) begun: Option<Instant>,
+    begun: Option<Instant>,
     /// When the peer was heard last.
     pub(crate) heard: Instant,
 }
@@ -72,9 +72,15 @@ impl Wire {
             self.share.cover(self.reader.held_bytes()).map_err(|_| Gone::Wrong(full))?;
             (self.rest, self.seen) = (Vec::new(), 0); // nothing is held for a connection that is silent
             let mut chunk = [0; READ_BYTES];
-            match self.io.read(&mut chunk).await {
-                Ok(0) | Err(_) => return Err(Gone::Left),
-                Ok(n) => self.rest.extend_from_slice(&chunk[..n]),
+            let read = self.io.read(&mut chunk);
+            let read = match self.begun {
+                Some(begun) => timeout_at(begun + self.app.config.limits.body_read, read).await,
+                None => Ok(read.await),
+            };
+            match read {
+                Ok(Ok(n @ 1..)) => self.rest.extend_from_slice(&chunk[..n]),
+                Ok(_) => return Err(Gone::Left),
+                Err(_) => return Err(Gone::Wrong(WsError { code: 1008, why: "the message did not arrive in time" })),
             }
             self.heard = Instant::now();
             self.begun.get_or_insert(self.heard);
