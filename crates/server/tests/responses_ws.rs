@@ -172,6 +172,36 @@ fn a_new_request_ends_the_one_before_wherever_it_is() {
 }
 
 #[test]
+fn an_answer_can_be_steered() {
+    let (running, knobs) = serve_with(Config::default(), 1024, 4, Knobs::slow(10));
+    let mut ws = Ws::open(running.addr());
+    ws.say(&create(&format!(r#""input":"{}","instructions":"Be","metadata":{{"a":"b"}}"#, "words ".repeat(60))));
+    let id = ws.event()["response"]["id"].clone();
+    read_deltas(&mut ws, 3);
+    ws.say(r#"{"type":"response.steer","previous_response_id":"resp_0","input":"x"}"#);
+    ws.say(&format!(r#"{{"type":"response.steer","previous_response_id":{id},"input":"no, this"}}"#));
+    let events = ws.events();
+    let of = |kind: &str| events.iter().find(|e| e["type"] == kind).unwrap_or_else(|| panic!("{kind}: {events:#?}"));
+    let failed = of("response.steer.failed");
+    assert_eq!((&failed["error"]["code"], &failed["steer"]["input"]), (&json!("response_not_found"), &json!("x")));
+    assert_eq!(of("response.steer.accepted")["steer"]["previous_response_id"], id);
+    let said = text(of("response.incomplete"));
+    assert_eq!(of("response.incomplete")["response"]["incomplete_details"]["reason"], "steered");
+    let next = ws.events().pop().unwrap()["response"].clone();
+    assert_eq!((&next["previous_response_id"], &next["metadata"]["a"]), (&id, &json!("b")));
+    let prompt: String = knobs.last().prompt.iter().map(|t| *t as u8 as char).collect();
+    assert!(
+        prompt.starts_with("system:Be\nuser:words ") && prompt.ends_with(&format!("{said}\nuser:no, this\n")),
+        "{prompt}"
+    );
+    ws.say(&format!(r#"{{"type":"response.steer","previous_response_id":{},"input":"late"}}"#, next["id"]));
+    assert_eq!(ws.event()["error"]["code"], "response_not_active");
+    let wrong =
+        ws.ask(r#"{"type":"response.steer","previous_response_id":"r","input":[{"role":"system","content":"x"}]}"#);
+    assert_eq!(wrong["error"]["code"], "invalid_input");
+}
+
+#[test]
 fn a_lost_connection_is_taken_up_by_another() {
     let (running, knobs) = serve_with(Config::default(), 1024, 4, Knobs::slow(5));
     let mut ws = Ws::open(running.addr());

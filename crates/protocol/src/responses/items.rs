@@ -152,7 +152,7 @@ fn read_item(field: &Field<'_>) -> Result<Item, ApiError> {
 }
 
 /// Ids are shown again, so they have a bound.
-fn read_id(field: &Field<'_>) -> Result<String, ApiError> {
+pub(crate) fn read_id(field: &Field<'_>) -> Result<String, ApiError> {
     let (id, max) = (field.string()?, limits::RESPONSE_ID_BYTES_MAX);
     if id.len() > max {
         return Err(field.error("too_long", format!("`{}` is longer than {max} bytes. Send an id.", field.path)));

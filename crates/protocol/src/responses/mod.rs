@@ -7,7 +7,7 @@ pub mod request;
 pub mod tools;
 pub mod writer;
 
-pub use frames::{Frame, error_frame, parse_frame};
+pub use frames::{Frame, Steer, error_frame, parse_frame};
 pub use items::{Call, Item};
 pub use request::{ResponseRequest, parse_response};
 pub use tools::ToolNames;

@@ -134,6 +134,27 @@ impl ResponseRequest {
         })
     }
 
+    /// The same request, without what it asks.
+    pub fn settings(&self) -> Self {
+        let Self { generate, instructions, tools, names, echo, .. } = self;
+        Self {
+            generate: generate.clone(),
+            instructions: instructions.clone(),
+            input: Vec::new(),
+            tools: tools.clone(),
+            names: names.clone(),
+            logprobs: self.logprobs,
+            previous_response_id: None,
+            store: self.store,
+            echo: echo.clone(),
+        }
+    }
+
+    /// The same request for what comes next.
+    pub fn follow(self, id: String, input: Vec<Item>) -> Self {
+        Self { previous_response_id: Some(id), input, ..self }
+    }
+
     /// Only the prompt is computed.
     pub fn is_warm_up(&self) -> bool {
         self.generate.max_tokens == Some(0)
@@ -217,7 +238,6 @@ fn echo<const N: usize>(o: &Object<'_, N>, request: &ResponseRequest, text: Opti
     put("max_tool_calls", small("max_tool_calls")?);
     put("metadata", or(metadata, json!({})));
     put("parallel_tool_calls", request.tools.parallel.into());
-    put("previous_response_id", request.previous_response_id.clone().into());
     put("prompt_cache_key", request.generate.hints.prompt_cache_key.clone().into());
     put("reasoning", or(reasoning, json!({ "effort": null, "summary": null })));
     put("safety_identifier", small("safety_identifier")?);

@@ -35,6 +35,8 @@ pub struct Head {
     pub model: String,
     /// Equal fingerprints promise equal answers for equal seeds.
     pub fingerprint: String,
+    /// The answer that it follows.
+    pub previous: Option<String>,
     /// See `ResponseRequest`.
     pub echo: String,
     /// See `ResponseRequest`.
@@ -48,7 +50,7 @@ pub struct Head {
 pub enum End {
     /// As the model wanted.
     Completed,
-    /// `max_output_tokens` or `cancelled`.
+    /// `max_output_tokens`, `cancelled` or `steered`.
     Incomplete(&'static str),
     /// By an error.
     Failed(ApiError),
@@ -109,6 +111,12 @@ impl ResponseWriter {
         for kind in ["response.created", "response.in_progress"] {
             self.event(out, kind, |out| raw(out, "response", &response));
         }
+    }
+
+    /// More input has come for this answer, which will end for it.
+    pub fn steered(&mut self, out: &mut Vec<u8>, id: &str) {
+        let steer = json!({ "id": id, "previous_response_id": self.head.id });
+        self.event(out, "response.steer.accepted", |out| field(out, "steer", &steer));
     }
 
     /// More text.
@@ -300,6 +308,7 @@ impl ResponseWriter {
         out.extend_from_slice(&self.output);
         out.extend_from_slice(b"],");
         out.extend_from_slice(self.head.echo.as_bytes());
+        field(&mut out, "previous_response_id", &self.head.previous);
         field(&mut out, "system_fingerprint", &self.head.fingerprint);
         field(&mut out, "usage", &end.map(|(usage, _)| usage_json(usage)));
         if let Some((_, timings)) = end {

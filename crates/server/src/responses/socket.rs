@@ -7,7 +7,7 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use base::limits;
 use protocol::ApiError;
-use protocol::responses::{End, Frame, ResponseRequest, Shape, error_frame, parse_frame};
+use protocol::responses::{End, Frame, ResponseRequest, Shape, Steer, error_frame, parse_frame};
 use protocol::ws::{self, Message, WsError};
 use std::future::Future;
 use std::net::IpAddr;
@@ -55,7 +55,9 @@ pub(crate) fn upgrade(
         let _gauge = Gauge(Arc::clone(&shared));
         let wire = Wire::new(&shared, io, deflate.is_some());
         let now = Instant::now();
-        Session { app: shared, caller, wire, last: None, work: Work::Idle, asked: now, pinged: now }.run().await;
+        Session { app: shared, caller, wire, last: None, like: None, work: Work::Idle, asked: now, pinged: now }
+            .run()
+            .await;
     });
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -146,6 +148,8 @@ struct Session {
     /// The last answer, and the conversation up to it.
     last: Option<(String, Thread)>,
     work: Work,
+    /// How the last answer was asked for, without what it was asked.
+    like: Option<ResponseRequest>,
     /// When the last request ended or began.
     asked: Instant,
     pinged: Instant,
@@ -183,7 +187,7 @@ impl Session {
             }
         };
         // What was said until now can be continued on another connection.
-        self.interrupt(&mut Vec::new());
+        self.interrupt(&mut Vec::new(), "cancelled");
         match gone {
             Gone::Left => {}
             Gone::Goodbye(code) => self.wire.close(code.unwrap_or(1000), "").await,
@@ -258,6 +262,7 @@ impl Session {
         let mut out = Vec::new();
         match frame {
             Frame::Ignored => {}
+            Frame::Steer(steer) => self.steer(steer, &mut out),
             Frame::Cancel(id) => {
                 let running = match &self.work {
                     Work::Idle => None,
@@ -265,12 +270,12 @@ impl Session {
                 };
                 match (running, id) {
                     (Some(running), Some(id)) if running != id => {}
-                    (Some(_), _) => self.interrupt(&mut out),
+                    (Some(_), _) => self.interrupt(&mut out, "cancelled"),
                     (None, _) => {} // it has just ended by itself
                 }
             }
             Frame::Create(request) => {
-                self.interrupt(&mut out);
+                self.interrupt(&mut out, "cancelled");
                 if let Err(e) = self.create(*request, &mut out) {
                     self.wire.send_lines(&out).await?;
                     return self.refuse(&e).await;
@@ -285,6 +290,7 @@ impl Session {
         check_open(&self.app)?;
         self.asked = Instant::now();
         let origin = Origin { caller: self.caller, arrived: self.asked.into_std() };
+        self.like = Some(request.settings());
         let mut asked = resolve(&self.app, self.caller, request, self.last.as_ref())?;
         let keep = if asked.request.store { Keep::All } else { Keep::Thread };
         let mut turn = Turn::new(&self.app, self.caller, &mut asked, keep, Shape::Lines);
@@ -335,8 +341,25 @@ impl Session {
     }
 
     /// Ends what is being made, and keeps what was said.
-    fn interrupt(&mut self, out: &mut Vec<u8>) {
-        self.settle(out, |turn, out, answer| turn.interrupt(out, answer.as_mut()));
+    fn interrupt(&mut self, out: &mut Vec<u8>, why: &'static str) {
+        self.settle(out, |turn, out, answer| turn.interrupt(out, answer.as_mut(), why));
+    }
+
+    /// The person has said more: the answer ends, and one that knows it all follows, made as the first was to be.
+    fn steer(&mut self, steer: Steer, out: &mut Vec<u8>) {
+        let turn = match &mut self.work {
+            Work::Starting { turn, .. } | Work::Running { turn, .. } => turn,
+            Work::Idle => return out.extend(steer.refusal("response_not_active", "The response has ended.")),
+        };
+        let Some(like) = self.like.clone().filter(|_| turn.id() == steer.previous_response_id) else {
+            return out.extend(steer.refusal("response_not_found", "Another response is being made."));
+        };
+        turn.steered(out);
+        self.interrupt(out, "steered");
+        let next = like.follow(steer.previous_response_id.clone(), steer.input.clone());
+        if let Err(e) = self.create(next, out) {
+            out.extend(steer.refusal("successor_creation_failed", &e.message));
+        }
     }
 
     /// No answer is being made any more.
@@ -347,6 +370,7 @@ impl Session {
             Work::Running { turn, answer, .. } => (turn, Some(answer)),
         };
         end(&mut turn, out, &mut answer);
+        self.like = None;
         self.asked = Instant::now();
         if let Some(thread) = turn.thread.take() {
             self.last = Some((turn.id().to_owned(), thread));

@@ -48,6 +48,7 @@ impl Turn {
             created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
             model: model.name.clone(),
             fingerprint: model.runner.info.fingerprint.clone(),
+            previous: request.previous_response_id.clone(),
             echo: std::mem::take(&mut request.echo),
             names: request.names.clone(),
             is_warm_up,
@@ -119,13 +120,19 @@ impl Turn {
         self.thread = Some(thread);
     }
 
+    /// The person has said more.
+    pub(crate) fn steered(&mut self, out: &mut Vec<u8>) {
+        let id = format!("steer_{:016x}", self.app.random(self.app.mint()));
+        self.writer.steered(out, &id);
+    }
+
     /// Ends it here and now, with what was said.
-    pub(crate) fn interrupt(&mut self, out: &mut Vec<u8>, mut answer: Option<&mut Answer>) {
+    pub(crate) fn interrupt(&mut self, out: &mut Vec<u8>, mut answer: Option<&mut Answer>, why: &'static str) {
         if let Some(answer) = &mut answer {
             let piece = answer.interrupt();
             self.say(out, &piece, answer);
         }
-        self.end(out, &End::Incomplete("cancelled"), answer.as_deref());
+        self.end(out, &End::Incomplete(why), answer.as_deref());
     }
 
     /// Ends it by an error.
