@@ -324,6 +324,54 @@ const CHECKS = {
     await chat({ max_tokens: 1 });
   },
 
+  async response_stream_equals_response() {
+    const request = { model, instructions: CHAT[0].content, input: CHAT[1].content, temperature: 0, max_output_tokens: 12 };
+    const whole = await client.responses.create(request);
+    same(whole.output_text, (await chat()).choices[0].message.content, "text of the chat");
+    let deltas = "";
+    let last;
+    for await (const event of await client.responses.create({ ...request, stream: true })) {
+      if (event.type === "response.output_text.delta") deltas += event.delta;
+      last = event;
+    }
+    same([deltas, last.type], [whole.output_text, `response.${whole.status}`], "text and end of the stream");
+    const final = await client.responses.stream(request).finalResponse();
+    same(final.output_text ?? final.output[0].content[0].text, whole.output_text, "text of the helper");
+  },
+
+  async response_parse_conforms() {
+    const schema = { type: "object", properties: { ok: { type: "boolean" } }, required: ["ok"], additionalProperties: false };
+    const text = { format: { type: "json_schema", name: "n", strict: true, schema } };
+    const r = await client.responses.parse({ model, input: "Is all well?", text, temperature: 0 });
+    same(typeof r.output_parsed.ok, "boolean", "parsed");
+  },
+
+  async response_websocket_turns() {
+    const { ResponsesWS } = await import("openai/resources/responses/ws");
+    const socket = new ResponsesWS(client);
+    const ask = (more) =>
+      new Promise((resolve, reject) => {
+        const done = (event) => {
+          if (!["response.completed", "response.incomplete"].includes(event.type)) return;
+          socket.off("event", done);
+          resolve(event.response);
+        };
+        socket.on("event", done);
+        socket.on("error", reject);
+        socket.send({ type: "response.create", model, store: false, temperature: 0, max_output_tokens: 8, ...more });
+      });
+    try {
+      const warm = await ask({ input: CHAT[1].content, generate: false });
+      const first = await ask({ input: "Go on.", previous_response_id: warm.id });
+      const second = await ask({ input: "Go on.", previous_response_id: first.id });
+      want(second.usage.input_tokens > first.usage.input_tokens, "the conversation did not grow");
+      const cached = second.usage.input_tokens_details.cached_tokens;
+      want(cached >= first.usage.input_tokens - 2, `${cached} cached of ${first.usage.input_tokens}`);
+    } finally {
+      socket.close();
+    }
+  },
+
   async disconnect_in_stream() {
     for (let seed = 0; seed < 3; seed++) {
       const stream = await complete({ prompt: OPEN_ENDED, max_tokens: 600, temperature: 1, seed, stream: true });

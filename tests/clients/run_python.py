@@ -759,6 +759,129 @@ def context_overflow(s):
     s.chat(max_tokens=1)
 
 
+# ---- responses -------------------------------------------------------------------------------------------------------
+
+RESPONSE = {"instructions": CHAT[0]["content"], "input": CHAT[1]["content"], "temperature": 0, "max_output_tokens": 12}
+
+
+@check
+def response_is_the_chat(s):
+    r = s.client.responses.create(model=s.model, **RESPONSE)
+    same(r.output_text, s.chat().choices[0].message.content, "text")
+    same(r.status, "incomplete" if r.incomplete_details else "completed", "status")
+    same(r.usage.total_tokens, r.usage.input_tokens + r.usage.output_tokens, "total_tokens")
+
+
+@check
+def response_stream_equals_response(s):
+    whole = s.client.responses.create(model=s.model, **RESPONSE)
+    events = list(s.client.responses.create(model=s.model, stream=True, **RESPONSE))
+    same([e.sequence_number for e in events], list(range(len(events))), "sequence numbers")
+    deltas = "".join(e.delta for e in events if e.type == "response.output_text.delta")
+    same(deltas, whole.output_text, "deltas")
+    same(events[-1].response.output_text, whole.output_text, "text of the last event")
+    same(events[-1].response.usage.output_tokens, whole.usage.output_tokens, "output_tokens")
+    same((events[0].type, events[1].type), ("response.created", "response.in_progress"), "first events")
+    with s.client.responses.stream(model=s.model, **RESPONSE) as stream:
+        same(stream.get_final_response().output_text, whole.output_text, "text of the helper")
+
+
+@check
+def response_parse_conforms(s):
+    import pydantic
+
+    class Crew(pydantic.BaseModel):
+        is_ready: bool
+        count: int
+
+    r = s.client.responses.parse(model=s.model, input="Is the crew of three ready?", text_format=Crew, temperature=0)
+    want(isinstance(r.output_parsed, Crew), f"parsed {r.output_parsed!r} from {r.output_text!r}")
+
+
+@check
+def response_is_continued_fetched_and_deleted(s):
+    first = s.client.responses.create(model=s.model, **RESPONSE)
+    more = {"input": "And an interpreter?", "temperature": 0, "max_output_tokens": 8}
+    stored = s.client.responses.create(model=s.model, previous_response_id=first.id, **more)
+    resent = s.client.responses.create(
+        model=s.model,
+        input=[CHAT[1], {"role": "assistant", "content": first.output_text}, {"role": "user", "content": more["input"]}],
+        **{k: v for k, v in more.items() if k != "input"},
+    )
+    same(stored.output_text, resent.output_text, "text, continued and resent")
+    same(s.client.responses.retrieve(first.id).output_text, first.output_text, "text of the fetched answer")
+    items = s.client.responses.input_items.list(first.id).data
+    same([i.content[0].text for i in items], [RESPONSE["input"]], "input items")
+    s.client.responses.delete(first.id)
+    s.refused(openai.NotFoundError, 404, s.client.responses.retrieve, response_id=first.id)
+
+
+@check
+def response_calls_a_tool(s):
+    tool = {
+        "type": "function",
+        "name": "get_weather",
+        "strict": True,
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "maxLength": 20}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    }
+    asked = [{"role": "user", "content": "What is the weather in Paris?"}]
+    r = s.client.responses.create(
+        model=s.model, input=asked, tools=[tool], tool_choice={"type": "function", "name": "get_weather"}, temperature=0
+    )
+    call = next(i for i in r.output if i.type == "function_call")
+    same(call.name, "get_weather", "name")
+    want(isinstance(json.loads(call.arguments)["city"], str), call.arguments)
+    answered = s.client.responses.create(
+        model=s.model,
+        input=[*asked, call, {"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}],
+        tools=[tool],
+        tool_choice="none",
+        temperature=0,
+        max_output_tokens=24,
+    )
+    want(answered.output_text.strip(), "no text after the tool's answer")
+
+
+@check
+def response_websocket_turns(s):
+    whole = s.client.responses.create(model=s.model, **RESPONSE)
+    with s.client.responses.connect() as connection:
+
+        def ask(**more):
+            connection.send({"type": "response.create", "model": s.model, "store": False, "temperature": 0, **more})
+            text = ""
+            for event in connection:
+                if event.type == "response.output_text.delta":
+                    text += event.delta
+                want(event.type not in ("error", "response.failed"), f"{event!r}")
+                if event.type in ("response.completed", "response.incomplete"):
+                    same(event.response.output_text, text, "text of the deltas")
+                    return event.response
+
+        warm = ask(generate=False, input=[{"role": "developer", "content": RESPONSE["instructions"]}])
+        same(warm.output, [], "output of the warm-up")
+        first = ask(input=RESPONSE["input"], previous_response_id=warm.id, max_output_tokens=12)
+        same(first.output_text, whole.output_text, "text over WebSocket and HTTP")
+        second = ask(input="And an interpreter?", previous_response_id=first.id, max_output_tokens=8)
+        cached = second.usage.input_tokens_details.cached_tokens
+        want(cached >= first.usage.input_tokens - 2, f"{cached} cached, {first.usage.input_tokens} were there")
+
+
+@check
+def response_bad_requests_name_the_field(s):
+    create = s.client.responses.create
+    e = s.refused(openai.BadRequestError, 400, create, model=s.model, input="x", previous_response_id="resp_0")
+    same((e.param, e.code), ("previous_response_id", "previous_response_not_found"), "param and code")
+    e = s.refused(openai.BadRequestError, 400, create, model=s.model, input="x", background=True)
+    same(e.param, "background", "param")
+    s.refused(openai.NotFoundError, 404, create, model="nobody", input="x")
+
+
 # ---- clients that go away --------------------------------------------------------------------------------------------
 
 

@@ -24,7 +24,7 @@ const STEPS: &[Step] = &[
     Step { name: "model", what: "the default model is on this machine", run: model },
     Step { name: "unit", what: "all tests; those with real weights find the model in the store", run: unit },
     Step { name: "eval", what: "a handful of HumanEval, to see that the model still writes code", run: eval },
-    Step { name: "clients", what: "the OpenAI SDKs against our server", run: clients },
+    Step { name: "clients", what: "the OpenAI SDKs and Codex CLI against our server", run: clients },
     Step { name: "chaos", what: "clients that vanish, and death while the cache is saved", run: chaos },
     Step { name: "fuzz", what: "fuzz targets, a few seconds each", run: fuzz::main },
 ];
@@ -192,13 +192,20 @@ fn clients_against(model: &str) -> Outcome {
         Err(why) => return Outcome::Failed(why),
     };
     let url = format!("http://{}/v1", served.address);
-    if let Err(why) = run(command(python, &[]).arg(scripts.join("run_python.py")).args(["--base-url", &url])) {
+    if let Err(why) = run(command(&python, &[]).arg(scripts.join("run_python.py")).args(["--base-url", &url])) {
         return Outcome::Failed(why);
     }
     let Some(script) = node else {
         return Outcome::LeftOut("the Node SDK: node and npm are not installed (the Python SDK passed)".into());
     };
-    run(command("node", &[]).arg(script).args(["--base-url", &url])).into()
+    if let Err(why) = run(command("node", &[]).arg(&script).args(["--base-url", &url])) {
+        return Outcome::Failed(why);
+    }
+    let codex =
+        script.with_file_name("node_modules").join(".bin").join(if cfg!(windows) { "codex.cmd" } else { "codex" });
+    let mut run_codex = command(python, &[]);
+    run_codex.arg(scripts.join("run_codex.py")).arg("--codex").arg(codex).args(["--base-url", &url]);
+    run(&mut run_codex).into()
 }
 
 /// Clients that vanish, and sudden death while the prefix cache is saved; against the real program.

@@ -65,16 +65,15 @@ pub fn node(script: &str) -> Result<Option<PathBuf>, String> {
         let copied = std::fs::create_dir_all(&folder).and_then(|()| std::fs::copy(from.join(name), folder.join(name)));
         copied.map(|_| ()).map_err(|e| format!("{name}: {e}"))
     };
-    let installed =
-        output(command("node", &["-p"]).arg("require('./package.json').dependencies.openai").current_dir(&from))?;
-    let had = output(
-        command("node", &["-p"]).arg("require('./node_modules/openai/package.json').version").current_dir(&folder),
-    );
+    // Installed again when the list of packages has changed.
+    let done = folder.join("package-done.json");
+    let wanted = std::fs::read_to_string(from.join("package.json")).map_err(|e| format!("package.json: {e}"))?;
     copy(script)?;
     copy("package.json")?;
-    if had.ok().as_deref() != Some(installed.as_str()) {
+    if !std::fs::read_to_string(&done).is_ok_and(|had| had == wanted) {
         let npm_install = ["install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"];
         run(command(npm(), &npm_install).current_dir(&folder))?;
+        std::fs::write(&done, wanted).map_err(|e| format!("{}: {e}", done.display()))?;
     }
     Ok(Some(folder.join(script)))
 }

@@ -281,6 +281,31 @@ pub const TIME_DAYS_MAX: u64 = 30;
 /// Bytes of a log's end that are shown.
 pub const LOG_TAIL_BYTES_MAX: u64 = 4096;
 
+// The Responses API and its WebSocket.
+
+/// Bytes of an id that a client sends back.
+pub const RESPONSE_ID_BYTES_MAX: usize = 256;
+/// Bytes of one field of a request that its answer repeats (`metadata`, `reasoning`, ...).
+pub const RESPONSE_ECHO_BYTES_MAX: usize = 16 * 1024;
+/// Answers kept for `previous_response_id`, of one key; the oldest goes first.
+pub const RESPONSES_PER_KEY_MAX: usize = 256;
+/// Answers kept, of all keys.
+pub const RESPONSES_MAX: usize = 4096;
+/// Bytes of all answers and conversations that are kept.
+pub const RESPONSES_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Seconds for which the last answers of a lost WebSocket can be continued, although they were not to be stored.
+pub const RESPONSE_RESUME_S_MAX: u64 = 600;
+/// Seconds between pings on a silent WebSocket.
+pub const WEBSOCKET_PING_S: u64 = 30;
+/// Seconds after which a peer that says nothing, not even to a ping, is gone.
+pub const WEBSOCKET_SILENCE_S_MAX: u64 = 300;
+/// Seconds for which a WebSocket may stay open without a request.
+pub const WEBSOCKET_IDLE_S_MAX: u64 = 3600;
+/// Messages of fewer bytes are not compressed.
+pub const WEBSOCKET_COMPRESS_BYTES_MIN: usize = 1024;
+/// Compressors and decompressors that all WebSockets share, of each kind: kept for the next message.
+pub const WEBSOCKET_DEFLATE_POOL: usize = 8;
+
 // Tool calls.
 
 /// Bytes of a tool's name.

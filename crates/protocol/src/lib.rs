@@ -13,9 +13,11 @@ pub mod infill;
 pub mod json;
 pub mod models;
 pub mod num;
+pub mod responses;
 pub mod sse;
 pub mod tools;
 pub mod usage;
+pub mod ws;
 
 pub use chat::{
     ChatChunk, ChatCompletion, ChatLogprobs, ChatRequest, Message, Role, TokenLogprob, ToolCall, parse_chat,
@@ -28,6 +30,7 @@ pub use generate::{FinishReason, Generate, ResponseFormat};
 pub use hints::{Hints, ServiceTier};
 pub use infill::{InfillRequest, parse_infill};
 pub use models::{Model, ModelList};
+pub use responses::{ResponseRequest, parse_response};
 pub use sse::{SseError, SseEvent, SseParser};
 pub use tools::{CallKind, CustomGrammar, DeltaCall, ReplyCall, Tool, ToolChoice, ToolKind, Tools};
 pub use usage::{Timings, Usage};

@@ -256,6 +256,18 @@ impl Answer {
         }
     }
 
+    /// Ends the only choice here and now; the text that was held back, if any.
+    pub(crate) fn interrupt(&mut self) -> Piece {
+        let mut piece = Piece::default();
+        self.ticket.cancel(0);
+        if let Some(choice) = self.choices.first_mut().filter(|c| !c.is_done) {
+            choice.end(FinishReason::Stop, Instant::now(), &mut piece);
+            choice.read(&mut piece);
+            choice.end_reading(&mut piece);
+        }
+        piece
+    }
+
     /// Token counts so far.
     pub(crate) fn usage(&self) -> Usage {
         let (mut prompt, mut cached, mut seen) = (0, 0, None);

@@ -1,6 +1,7 @@
 //! What all requests share: configuration, models, metrics, and the phase of the server's life.
 
 use engine::api::{Sampling, Stepper};
+use protocol::ws::DeflatePool;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -13,6 +14,7 @@ use crate::keep::Keeper;
 use crate::kit::TextKit;
 use crate::metrics::Metrics;
 use crate::net::Peers;
+use crate::responses::store::Responses;
 use crate::runner::{self, Runner};
 
 /// A model to serve.
@@ -82,6 +84,9 @@ pub(crate) struct App {
     pub(crate) text_jobs: Arc<Semaphore>,
     /// Requests so far that want something; probes do not count.
     pub(crate) asked: AtomicU64,
+    pub(crate) responses: Responses,
+    /// Compressors of all WebSockets.
+    pub(crate) deflate: DeflatePool,
     random: RandomState,
     next_id: AtomicU64,
 }
@@ -97,6 +102,8 @@ impl App {
             bodies: crate::body::budget(&config.limits),
             text_jobs: Arc::new(Semaphore::new(config.limits.text_jobs.max(1))),
             asked: AtomicU64::new(0),
+            responses: Responses::default(),
+            deflate: DeflatePool::default(),
             random: RandomState::new(),
             next_id: AtomicU64::new(1),
             config,

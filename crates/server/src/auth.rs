@@ -14,6 +14,9 @@ use crate::caller::Caller;
 /// Azure's way to send a key, which some clients use.
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
 
+/// All headers that can show a key.
+pub(crate) const KEY_HEADERS: [HeaderName; 2] = [header::AUTHORIZATION, API_KEY];
+
 tokio::task_local! {
     /// Whose request is answered: what this key's tier does not have is not shown to it.
     static ASKING: Option<Arc<Grant>>;

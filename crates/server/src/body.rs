@@ -22,7 +22,41 @@ pub(crate) fn budget(limits: &Limits) -> Arc<Semaphore> {
 /// A body and its share of the budget.
 pub(crate) struct Received {
     pub(crate) bytes: Vec<u8>,
-    _share: Option<OwnedSemaphorePermit>,
+    share: Share,
+}
+
+/// What somebody holds of the budget.
+pub(crate) struct Share {
+    budget: Arc<Semaphore>,
+    held: Option<OwnedSemaphorePermit>,
+}
+
+impl Share {
+    /// Of nothing yet.
+    pub(crate) fn new(budget: &Arc<Semaphore>) -> Self {
+        Self { budget: Arc::clone(budget), held: None }
+    }
+
+    /// Grows until it covers so many bytes.
+    ///
+    /// # Errors
+    /// 503 when all of them together would be too many.
+    pub(crate) fn cover(&mut self, bytes: usize) -> Result<(), ApiError> {
+        let permits = self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let needed = bytes.div_ceil(PERMIT_BYTES);
+        if needed <= permits {
+            return Ok(());
+        }
+        let more = u32::try_from(needed - permits).unwrap_or(u32::MAX);
+        let share = Arc::clone(&self.budget).try_acquire_many_owned(more).map_err(|_| {
+            ApiError::unavailable("overloaded", "Too many large requests are being read. Try again soon.", 1)
+        })?;
+        match &mut self.held {
+            Some(held) => held.merge(share),
+            held => *held = Some(share),
+        }
+        Ok(())
+    }
 }
 
 /// Reads the whole body.
@@ -56,26 +90,14 @@ pub(crate) async fn read(
 }
 
 async fn collect(body: &mut Body, limits: &Limits, budget: &Arc<Semaphore>) -> Result<Received, ApiError> {
-    let mut received = Received { bytes: Vec::new(), _share: None };
-    let mut permits = 0usize;
+    let mut received = Received { bytes: Vec::new(), share: Share::new(budget) };
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| ApiError::bad_request("body_broken", "The body broke off. Send it whole."))?;
         let Ok(data) = frame.into_data() else { continue };
         if received.bytes.len() + data.len() > limits.body_bytes {
             return Err(too_large(limits));
         }
-        let needed = (received.bytes.len() + data.len()).div_ceil(PERMIT_BYTES);
-        if needed > permits {
-            let more = u32::try_from(needed - permits).unwrap_or(u32::MAX);
-            let share = Arc::clone(budget).try_acquire_many_owned(more).map_err(|_| {
-                ApiError::unavailable("overloaded", "Too many large requests are being read. Try again soon.", 1)
-            })?;
-            match &mut received._share {
-                Some(held) => held.merge(share),
-                held => *held = Some(share),
-            }
-            permits = needed;
-        }
+        received.share.cover(received.bytes.len() + data.len())?;
         received.bytes.extend_from_slice(&data);
     }
     Ok(received)

@@ -13,7 +13,7 @@ use crate::auth::shown_key;
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     /// Who shares prefixes with whom. A hash with a key of this process; the API key itself is not kept.
-    key: u64,
+    pub(crate) key: u64,
     /// What its key may, where keys are needed.
     pub(crate) grant: Option<Arc<Grant>>,
 }

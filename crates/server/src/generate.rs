@@ -33,7 +33,7 @@ pub(crate) enum Ask {
 }
 
 /// A request that can be submitted.
-struct Prepared {
+pub(crate) struct Prepared {
     model: Arc<Model>,
     generate: Generate,
     logprobs: Option<u8>,
@@ -49,9 +49,9 @@ struct Prepared {
 
 /// Who asked, and when.
 #[derive(Clone)]
-struct Origin {
-    caller: Caller,
-    arrived: Instant,
+pub(crate) struct Origin {
+    pub(crate) caller: Caller,
+    pub(crate) arrived: Instant,
 }
 
 /// Answers `POST /v1/chat/completions`, `POST /v1/completions` or `POST /infill`.
@@ -73,24 +73,8 @@ pub(crate) async fn generate(
     let prepared = prepare(&app, ask, received).await?;
     check_open(&app)?; // it may have begun to drain in the meantime
     let number = app.mint();
-    let permit = app.admit(&origin.caller, &prepared.model, prepared.estimate())?;
-    let (requests, choices) = requests(&app, &prepared, &origin);
-    let Prepared { model, generate, prediction, tools, infill, .. } = prepared;
-    let mailbox = &model.runner.mailbox;
-    let (mut notes, ticket) = mailbox.submit(requests).map_err(|why| match why {
-        NoRoom::QueueFull => queue_full(mailbox.retry_after_s()),
-        NoRoom::EngineStopped => engine_stopped(),
-    })?;
-    let mut answer = Answer::new(&model.text, &generate.stop, &choices, !prediction.is_empty(), arrived, ticket)?;
-    answer.hold(permit);
-    if let Some(infill) = &infill {
-        answer.bound(&infill.bounds);
-    }
-    if let Some(tools) = &tools {
-        answer.read_calls(|| tools.reader([app.random(app.mint()), app.random(app.mint())]));
-    }
-    let first = first_note(&app, &model, &mut notes).await?;
-    answer.take(first)?;
+    let (mut answer, notes) = started(&app, &prepared, &origin).await?;
+    let Prepared { model, generate, infill, .. } = prepared;
 
     let shape = match (ask, infill) {
         (Ask::OpenAi(shape), _) => shape,
@@ -120,13 +104,45 @@ pub(crate) async fn generate(
     Ok(json_response(StatusCode::OK, whole.render(&answer, choices)?))
 }
 
-fn sse_response(body: SseBody) -> Result<Response<Body>, ApiError> {
+/// Queues a request and waits until it has a slot. Whoever drops this cancels it.
+pub(crate) async fn started(
+    app: &App,
+    prepared: &Prepared,
+    origin: &Origin,
+) -> Result<(Answer, UnboundedReceiver<Note>), ApiError> {
+    let permit = app.admit(&origin.caller, &prepared.model, prepared.estimate())?;
+    let (requests, choices) = requests(app, prepared, origin);
+    let Prepared { model, generate, prediction, tools, infill, .. } = prepared;
+    let mailbox = &model.runner.mailbox;
+    let (mut notes, ticket) = mailbox.submit(requests).map_err(|why| match why {
+        NoRoom::QueueFull => queue_full(mailbox.retry_after_s()),
+        NoRoom::EngineStopped => engine_stopped(),
+    })?;
+    let tells_drafts = !prediction.is_empty();
+    let mut answer = Answer::new(&model.text, &generate.stop, &choices, tells_drafts, origin.arrived, ticket)?;
+    answer.hold(permit);
+    if let Some(infill) = infill {
+        answer.bound(&infill.bounds);
+    }
+    if let Some(tools) = tools {
+        answer.read_calls(|| tools.reader([app.random(app.mint()), app.random(app.mint())]));
+    }
+    let first = first_note(app, model, &mut notes).await?;
+    answer.take(first)?;
+    Ok((answer, notes))
+}
+
+pub(crate) fn sse_response<B>(body: B) -> Result<Response<Body>, ApiError>
+where
+    B: http_body::Body<Data = axum::body::Bytes, Error = std::convert::Infallible> + Send + 'static,
+{
+    let body = Body::new(body);
     let response = Response::builder()
         .status(StatusCode::OK)
         .header(header::CONTENT_TYPE, "text/event-stream; charset=utf-8")
         .header(header::CACHE_CONTROL, "no-cache")
         .header("x-accel-buffering", "no")
-        .body(Body::new(body));
+        .body(body);
     response.map_err(|e| ApiError::internal(e.to_string()))
 }
 
@@ -244,6 +260,13 @@ fn prepare_chat(app: &App, request: ChatRequest) -> Result<Prepared, ApiError> {
     };
     let prepared = Prepared::new(model, request.generate, request.logprobs, vec![prompt], Class::Chat);
     Ok(Prepared { tools, grammar, ..prepared })
+}
+
+/// The chat that a request to `/v1/responses` stands for.
+pub(crate) fn prepare_response(app: &App, request: ChatRequest) -> Result<Prepared, ApiError> {
+    let prepared = prepare_chat(app, request)?;
+    check_tokens(&prepared, "input")?;
+    prepared.with_hints()
 }
 
 fn prepare_completion(app: &App, request: CompletionRequest) -> Result<Prepared, ApiError> {

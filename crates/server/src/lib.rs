@@ -20,6 +20,7 @@ mod kit;
 mod metrics;
 mod net;
 mod pace;
+mod responses;
 mod routes;
 mod runner;
 mod serve;

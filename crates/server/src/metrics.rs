@@ -127,6 +127,7 @@ pub(crate) struct Metrics {
     requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
     pub(crate) connections: AtomicUsize,
     pub(crate) connections_refused: AtomicU64,
+    pub(crate) websockets: AtomicUsize,
     pub(crate) panics: AtomicU64,
 }
 
@@ -142,6 +143,7 @@ impl Metrics {
         }
         for (kind, name, value) in [
             ("gauge", "vonk_connections", self.connections.load(Relaxed) as u64),
+            ("gauge", "vonk_websockets", self.websockets.load(Relaxed) as u64),
             ("counter", "vonk_connections_refused_total", self.connections_refused.load(Relaxed)),
             ("counter", "vonk_panics_total", self.panics.load(Relaxed)),
         ] {

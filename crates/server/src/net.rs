@@ -16,6 +16,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
@@ -83,15 +84,36 @@ async fn connection(app: Arc<App>, stream: TcpStream, router: axum::Router, plac
         .max_headers(limits.headers)
         .max_header_size(limits.header_bytes)
         .max_buf_size(limits.send_buffer_bytes.max(limits.header_bytes).max(8192));
-    let served = builder.serve_connection(io, OfPeer { ip, inner: TowerToHyperService::new(router) });
-    tokio::pin!(served);
-    let mut phase = app.phase.subscribe();
-    tokio::select! {
-        _ = &mut served => return,
-        _ = phase.wait_for(|p| *p != Phase::Open) => {}
+    let (seat, mut left) = Seat::new();
+    let service = OfPeer { ip, seat, inner: TowerToHyperService::new(router) };
+    {
+        let served = builder.serve_connection(io, service).with_upgrades();
+        tokio::pin!(served);
+        let mut phase = app.phase.subscribe();
+        let is_over = tokio::select! {
+            _ = &mut served => true,
+            _ = phase.wait_for(|p| *p != Phase::Open) => false,
+        };
+        if !is_over {
+            served.as_mut().graceful_shutdown();
+            let _ = served.await; // an error here is the client's: reset, timeout, nonsense
+        }
     }
-    served.as_mut().graceful_shutdown();
-    let _ = served.await; // an error here is the client's: reset, timeout, nonsense
+    // A WebSocket goes on in a task of its own. Until that ends, the connection has its place and the drain waits for it.
+    left.recv().await;
+    drop(place);
+}
+
+/// Held by whatever goes on with a connection; among a request's extensions.
+#[derive(Clone, Debug)]
+pub(crate) struct Seat(#[allow(dead_code, reason = "held, not used")] mpsc::Sender<()>);
+
+impl Seat {
+    /// The seat, and what ends when the last holder has gone.
+    fn new() -> (Self, mpsc::Receiver<()>) {
+        let (held, left) = mpsc::channel(1);
+        (Self(held), left)
+    }
 }
 
 /// Whose request it is, among a request's extensions.
@@ -101,6 +123,7 @@ pub(crate) struct Peer(pub(crate) IpAddr);
 /// The router, told whose requests they are.
 struct OfPeer {
     ip: IpAddr,
+    seat: Seat,
     inner: TowerToHyperService<axum::Router>,
 }
 
@@ -111,6 +134,7 @@ impl Service<Request<Incoming>> for OfPeer {
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(Peer(self.ip));
+        request.extensions_mut().insert(self.seat.clone());
         self.inner.call(request)
     }
 }

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
@@ -18,11 +18,13 @@ use std::task::Poll;
 
 use crate::app::{App, Model, Phase};
 use crate::auth;
+use crate::caller::Caller;
 use crate::extras::{self, Extra};
 use crate::gate::check_content_type;
 use crate::generate::{self, Ask, check_open, find_model, json_response};
 use crate::metrics::{self, Row};
-use crate::net::Peer;
+use crate::net::{Peer, Seat};
+use crate::responses;
 
 type Answered = Result<Response<Body>, ApiError>;
 
@@ -36,6 +38,10 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/models/{*id}", get(one_model))
         .route("/v1/chat/completions", post(chat))
         .route("/v1/completions", post(completions))
+        .route("/v1/responses", post(respond).get(respond_on_websocket))
+        .route("/v1/responses/{id}", get(kept_response).delete(kept_response))
+        .route("/v1/responses/{id}/cancel", post(kept_response))
+        .route("/v1/responses/{id}/input_items", get(kept_response))
         .route("/infill", post(infill))
         .route(
             "/props",
@@ -48,7 +54,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
             error_response(&ApiError::of(
                 404,
                 "unknown_path",
-                "There is nothing at this path. Try GET /v1/models, POST /v1/chat/completions or POST /v1/completions.",
+                "There is nothing at this path. Try GET /v1/models, POST /v1/chat/completions, POST /v1/responses or POST /v1/completions.",
             ))
         })
         .method_not_allowed_fallback(|| async {
@@ -87,7 +93,7 @@ async fn wrap(State(app): State<Arc<App>>, request: Request, next: Next) -> Resp
             response
         }
     };
-    if app.phase() != Phase::Open {
+    if app.phase() != Phase::Open && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     let id = format!("req-{:016x}", app.random(app.mint()));
@@ -116,6 +122,8 @@ fn endpoint(path: &str) -> (&'static str, bool) {
         "/tokenize" => ("tokenize", true),
         "/detokenize" => ("detokenize", true),
         "/apply-template" => ("apply_template", true),
+        "/v1/responses" => ("responses", true),
+        p if p.starts_with("/v1/responses/") => ("kept_responses", false),
         p if p.starts_with("/v1/models") => ("models", false),
         _ => ("other", false),
     }
@@ -227,6 +235,44 @@ async fn completions(
     body: Body,
 ) -> Response<Body> {
     rendered(generate::generate(app, Ask::OpenAi(Shape::Completion), peer, headers, body).await)
+}
+
+async fn respond(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response<Body> {
+    rendered(responses::create(app, peer.0, headers, body).await)
+}
+
+async fn respond_on_websocket(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    Extension(seat): Extension<Seat>,
+    request: Request,
+) -> Response<Body> {
+    rendered(responses::upgrade(&app, peer.0, seat, request))
+}
+
+/// Answers that are kept: what is done with one follows from the method and the end of the path.
+async fn kept_response(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response<Body> {
+    let caller = match Caller::of(&app, request.headers(), peer.0) {
+        Ok(caller) => caller,
+        Err(e) => return error_response(&e),
+    };
+    let path = request.uri().path();
+    rendered(match *request.method() {
+        Method::DELETE => responses::delete(&app, &caller, &id),
+        Method::POST => Err(responses::cancel(&app, &caller, &id)),
+        _ if path.ends_with("/input_items") => responses::input_items(&app, &caller, &id),
+        _ => responses::fetch(&app, &caller, &id),
+    })
 }
 
 async fn infill(

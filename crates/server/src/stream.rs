@@ -1,7 +1,8 @@
 //! Answers on their way out: as server-sent events, pulled by the connection as fast as its client reads, or whole.
 //! All tokens of a step are one chunk (with log-probabilities, one each), and all chunks that are ready leave in one write.
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
+use axum::http::Response;
 use http_body::Frame;
 use protocol::chat::{ChatChoice, ChatCompletion, ChatLogprobs, ReplyMessage};
 use protocol::chunks::{self, Chunks, Shape};
@@ -20,8 +21,9 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::answer::{Answer, Piece, Scored};
 use crate::app::{App, Phase};
-use crate::generate::{engine_stopped, shutting_down};
+use crate::generate::{engine_stopped, shutting_down, sse_response};
 use crate::infill::Told;
+use crate::responses::turn::Turn;
 use crate::runner::Note;
 use crate::tools::Said;
 
@@ -45,6 +47,7 @@ pub(crate) struct SseBody {
 pub(crate) enum Writer {
     OpenAi(OpenAi),
     Infill(Told),
+    Responses(Box<Turn>),
 }
 
 /// OpenAI's chunks.
@@ -106,11 +109,13 @@ impl OpenAi {
 }
 
 impl SseBody {
-    pub(crate) fn new(app: &Arc<App>, answer: Answer, notes: UnboundedReceiver<Note>, writer: Writer) -> Self {
+    pub(crate) fn new(app: &Arc<App>, answer: Answer, notes: UnboundedReceiver<Note>, mut writer: Writer) -> Self {
         let heartbeat = app.config.limits.heartbeat;
         let mut out = Vec::with_capacity(1024);
-        if let Writer::OpenAi(w) = &writer {
-            (0..answer.len()).for_each(|index| w.chunks.begin(&mut out, index as u32));
+        match &mut writer {
+            Writer::OpenAi(w) => (0..answer.len()).for_each(|index| w.chunks.begin(&mut out, index as u32)),
+            Writer::Infill(_) => {}
+            Writer::Responses(turn) => turn.begin(&mut out),
         }
         Self {
             app: Arc::clone(app),
@@ -154,14 +159,19 @@ impl SseBody {
         match &mut self.writer {
             Writer::OpenAi(w) => w.write(&mut self.out, piece, &self.answer),
             Writer::Infill(w) => w.write(&mut self.out, piece, &self.answer),
+            Writer::Responses(turn) => turn.write(&mut self.out, piece, &self.answer),
         }
         self.is_ended = self.answer.is_done();
     }
 
     fn fail(&mut self, error: &ApiError) {
-        chunks::error_event(&mut self.out, error);
-        if matches!(self.writer, Writer::OpenAi(_)) {
-            self.out.extend_from_slice(chunks::DONE);
+        match &mut self.writer {
+            Writer::Responses(turn) => turn.fail(&mut self.out, error),
+            Writer::Infill(_) => chunks::error_event(&mut self.out, error),
+            Writer::OpenAi(_) => {
+                chunks::error_event(&mut self.out, error);
+                self.out.extend_from_slice(chunks::DONE);
+            }
         }
         self.is_ended = true;
     }
@@ -169,6 +179,11 @@ impl SseBody {
 
 fn some<T>(list: &[T]) -> Option<&[T]> {
     (!list.is_empty()).then_some(list)
+}
+
+/// A stream that is complete already.
+pub(crate) fn static_sse(events: Vec<u8>) -> Result<Response<Body>, ApiError> {
+    sse_response(http_body_util::Full::new(Bytes::from(events)))
 }
 
 async fn until_cut_of(mut phase: tokio::sync::watch::Receiver<Phase>) {
@@ -262,6 +277,30 @@ pub(crate) async fn collect(
         choice.finish = piece.finish;
     }
     Ok(choices)
+}
+
+/// Waits for the whole answer of a turn.
+///
+/// # Errors
+/// As `collect`.
+pub(crate) async fn finish(
+    app: &App,
+    mut answer: Answer,
+    mut notes: UnboundedReceiver<Note>,
+    turn: &mut Turn,
+) -> Result<(), ApiError> {
+    let cut = until_cut(app);
+    tokio::pin!(cut);
+    while !answer.is_done() {
+        let note = tokio::select! {
+            note = notes.recv() => note.ok_or_else(engine_stopped)?,
+            () = &mut cut => return Err(shutting_down()),
+        };
+        if let Some(piece) = answer.take(note)? {
+            turn.write(&mut Vec::new(), &piece, &answer);
+        }
+    }
+    Ok(())
 }
 
 impl Whole {

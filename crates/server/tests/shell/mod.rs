@@ -2,6 +2,8 @@
 //! real one in tests of the shell only: it echoes its prompt and then stops.
 #![allow(dead_code)]
 
+pub mod ws;
+
 use base::vocab::{FimTokens, StrTable, TokenKind, VocabModel, VocabSpec};
 use base::{RequestId, TokenId};
 use engine::api::{Drafts, Effect, Event, Finish, Info, Load, Logprobs, Request, Sampling, Stepper};
