@@ -222,7 +222,7 @@ fn read_tool_call(field: &Field<'_>) -> Result<ToolCall, ApiError> {
     })
 }
 
-fn read_tools(field: &Field<'_>) -> Result<Vec<Value>, ApiError> {
+pub(crate) fn read_tools(field: &Field<'_>) -> Result<Vec<Value>, ApiError> {
     if field.text().len() > limits::TOOLS_BYTES_MAX {
         return Err(field.value(limits::TOOLS_BYTES_MAX).err().unwrap_or_else(|| field.wrong_value("shorter")));
     }

@@ -22,7 +22,7 @@ macro_rules! generate_names {
 pub(crate) use generate_names;
 
 /// Parameters of generation. `None` means that the request leaves it to the server.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Generate {
     /// Name as sent; never empty.
     pub model: String,

@@ -41,6 +41,14 @@ pub struct InfillRequest {
     pub response_fields: Vec<String>,
 }
 
+impl InfillRequest {
+    /// A gap between two texts and nothing else.
+    pub fn gap(generate: Generate, prefix: String, suffix: String) -> Self {
+        let (middle, extra, response_fields) = (String::new(), Vec::new(), Vec::new());
+        Self { generate, prefix, suffix, middle, extra, n_indent: 0, t_max_predict_ms: None, response_fields }
+    }
+}
+
 /// Reads and checks the body of an infill request. Unknown fields are ignored.
 ///
 /// # Errors

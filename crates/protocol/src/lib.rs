@@ -11,9 +11,12 @@ pub mod generate;
 pub mod hints;
 pub mod infill;
 pub mod json;
+pub mod mistral;
 pub mod models;
 pub mod num;
+pub mod ollama;
 pub mod sse;
+pub mod tabby;
 pub mod usage;
 
 pub use chat::{
@@ -26,6 +29,7 @@ pub use error::{ApiError, ErrorBody};
 pub use generate::{FinishReason, Generate, ResponseFormat};
 pub use hints::{Hints, ServiceTier};
 pub use infill::{InfillRequest, parse_infill};
-pub use models::{Model, ModelList};
+pub use models::{Abilities, Model, ModelList};
+pub use ollama::OllamaRequest;
 pub use sse::{SseError, SseEvent, SseParser};
 pub use usage::{Timings, Usage};

@@ -1,13 +1,13 @@
 //! The paths, and what wraps all of them: the gate, panics caught, errors rendered, requests counted.
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
+use protocol::ApiError;
 use protocol::chunks::Shape;
-use protocol::{ApiError, ModelList};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -15,14 +15,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 
-use crate::app::{App, Model, Phase};
+use crate::app::{App, Phase};
+use crate::dialect;
 use crate::extras::{self, Extra};
 use crate::gate::check_content_type;
-use crate::generate::{self, Ask, check_open, find_model, json_response};
+use crate::generate::{self, Ask, json_response};
 use crate::metrics::{self, Row};
+use crate::models;
 use crate::net::Peer;
+use crate::ollama;
 
-type Answered = Result<Response<Body>, ApiError>;
+pub(crate) type Answered = Result<Response<Body>, ApiError>;
 
 /// All paths.
 pub(crate) fn router(app: Arc<App>) -> Router {
@@ -30,8 +33,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/health", get(|| async { status_json(StatusCode::OK, "ok") }))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics_text))
-        .route("/v1/models", get(|State(app): State<Arc<App>>| async move { rendered(list_models(&app)) }))
-        .route("/v1/models/{*id}", get(one_model))
+        .route("/v1/models", get(|State(app): State<Arc<App>>| async move { rendered(models::list(&app)) }))
+        .route("/v1/models/{*id}", get(models::one))
         .route("/v1/chat/completions", post(chat))
         .route("/v1/completions", post(completions))
         .route("/infill", post(infill))
@@ -42,6 +45,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/tokenize", post(|s, h, b| extra(Extra::Tokenize, s, h, b)))
         .route("/detokenize", post(|s, h, b| extra(Extra::Detokenize, s, h, b)))
         .route("/apply-template", post(|s, h, b| extra(Extra::ApplyTemplate, s, h, b)))
+        .merge(dialect::routes())
         .fallback(|| async {
             error_response(&ApiError::of(
                 404,
@@ -63,6 +67,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 /// Around everything: who may ask, what a panic costs, what is counted.
 async fn wrap(State(app): State<Arc<App>>, request: Request, next: Next) -> Response<Body> {
     let endpoint = endpoint(request.uri().path());
+    let is_ollama = request.uri().path().starts_with("/api/");
     let checked = app
         .gate
         .check(request.version(), request.uri(), request.headers())
@@ -77,6 +82,9 @@ async fn wrap(State(app): State<Arc<App>>, request: Request, next: Next) -> Resp
             }
         },
     };
+    if let Some(error) = response.extensions_mut().remove::<ApiError>().filter(|_| is_ollama) {
+        *response.body_mut() = Body::from(ollama::error_body(&error).to_string());
+    }
     if app.phase() != Phase::Open {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -103,7 +111,7 @@ fn endpoint(path: &str) -> (&'static str, bool) {
         "/detokenize" => ("detokenize", true),
         "/apply-template" => ("apply_template", true),
         p if p.starts_with("/v1/models") => ("models", false),
-        _ => ("other", false),
+        p => dialect::endpoint(p).unwrap_or(("other", false)),
     }
 }
 
@@ -117,7 +125,7 @@ async fn uncaught<F: Future>(future: F) -> Option<F::Output> {
     .await
 }
 
-fn rendered(answered: Answered) -> Response<Body> {
+pub(crate) fn rendered(answered: Answered) -> Response<Body> {
     answered.unwrap_or_else(|e| error_response(&e))
 }
 
@@ -125,6 +133,7 @@ fn rendered(answered: Answered) -> Response<Body> {
 pub(crate) fn error_response(error: &ApiError) -> Response<Body> {
     let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = json_response(status, error.to_json());
+    response.extensions_mut().insert(error.clone()); // other dialects say it in their own shape
     let headers = response.headers_mut();
     if let Some(s) = error.retry_after_s {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(s));
@@ -169,29 +178,9 @@ async fn metrics_text(State(app): State<Arc<App>>) -> Response<Body> {
     response
 }
 
-fn wire_model(m: &Model) -> protocol::Model {
-    protocol::Model {
-        id: m.name.clone(),
-        object: "model".to_owned(),
-        created: m.created,
-        owned_by: "vonk".to_owned(),
-        max_model_len: Some(m.runner.info.n_ctx as u64),
-        aliases: m.aliases.clone(),
-    }
-}
-
-fn json_of<T: serde::Serialize>(value: &T) -> Answered {
+pub(crate) fn json_of<T: serde::Serialize>(value: &T) -> Answered {
     let json = serde_json::to_vec(value).map_err(|e| ApiError::internal(e.to_string()))?;
     Ok(json_response(StatusCode::OK, json))
-}
-
-fn list_models(app: &App) -> Answered {
-    check_open(app)?;
-    json_of(&ModelList { object: "list".to_owned(), data: app.models().iter().map(|m| wire_model(m)).collect() })
-}
-
-async fn one_model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response<Body> {
-    rendered(check_open(&app).and_then(|()| find_model(&app, &id)).and_then(|m| json_of(&wire_model(&m))))
 }
 
 async fn chat(

@@ -20,6 +20,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::answer::{Answer, Piece, Scored};
 use crate::app::{App, Phase};
+use crate::dialect;
 use crate::generate::{engine_stopped, shutting_down};
 use crate::infill::Told;
 use crate::runner::Note;
@@ -44,6 +45,7 @@ pub(crate) struct SseBody {
 pub(crate) enum Writer {
     OpenAi(OpenAi),
     Infill(Told),
+    Dialect(dialect::Told),
 }
 
 /// OpenAI's chunks.
@@ -125,7 +127,10 @@ impl SseBody {
             return Poll::Ready(());
         }
         ready!(self.ping.as_mut().poll(cx));
-        self.out.extend_from_slice(chunks::PING);
+        match &self.writer {
+            Writer::Dialect(w) => w.ping(&mut self.out),
+            _ => self.out.extend_from_slice(chunks::PING),
+        }
         Poll::Ready(())
     }
 
@@ -133,16 +138,20 @@ impl SseBody {
         match &mut self.writer {
             Writer::OpenAi(w) => w.write(&mut self.out, piece, &self.answer),
             Writer::Infill(w) => w.write(&mut self.out, piece, &self.answer),
+            Writer::Dialect(w) => w.write(&mut self.out, piece, &self.answer),
         }
         self.is_ended = self.answer.is_done();
     }
 
     fn fail(&mut self, error: &ApiError) {
+        self.is_ended = true;
+        if let Writer::Dialect(w) = &self.writer {
+            return w.fail(&mut self.out, error);
+        }
         chunks::error_event(&mut self.out, error);
         if matches!(self.writer, Writer::OpenAi(_)) {
             self.out.extend_from_slice(chunks::DONE);
         }
-        self.is_ended = true;
     }
 }
 

@@ -45,6 +45,7 @@ fn tiny() -> Running {
             created: 1,
             defaults,
             keeper: None,
+            about: server::About::default(),
         }])
         .unwrap();
     running
