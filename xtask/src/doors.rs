@@ -33,11 +33,15 @@ pub const ROOMS: &[Room] = &[
     Room { forbids_unsafe: false, ..room("store", &["base", "formats"]) },
     room("protocol", &["base"]),
     room("server", &["base", "protocol", "engine", "store", "text", "route"]),
-    room("bench", &["base", "quant", "ops", "protocol", "engine"]),
+    room("client", &["base", "protocol"]),
+    room("bench", &["base", "quant", "ops", "protocol", "client", "engine"]),
     room("xtask", &[]),
     room(
         "cli",
-        &["base", "quant", "ops", "formats", "text", "cpu", "model", "engine", "store", "protocol", "server", "bench"],
+        &[
+            "base", "quant", "ops", "formats", "text", "cpu", "model", "engine", "store", "protocol", "server",
+            "client", "bench",
+        ],
     ),
 ];
 

@@ -268,3 +268,24 @@ pub const TABBY_ANSWER_TOKENS: u32 = 64;
 pub const CLIENT_CONFIG_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Backups of one configuration file; beyond them it is left alone.
 pub const CLIENT_BACKUPS_MAX: u32 = 100;
+
+// Clients of ours: connections, and the server that they find or start.
+
+/// Idle connections that a client of ours keeps to one server.
+pub const CLIENT_IDLE_CONNECTIONS_MAX: usize = 4;
+/// Milliseconds that the end of an answer's body may come after its last event, for the connection to be kept.
+pub const CLIENT_SETTLE_MS_MAX: u64 = 100;
+/// Files of running servers that are looked at.
+pub const RUNNING_SERVERS_MAX: usize = 64;
+/// Bytes of a running server's file.
+pub const RUNNING_FILE_BYTES_MAX: u64 = 64 * 1024;
+/// Milliseconds for a running server to say whether it is ready.
+pub const SERVER_PROBE_MS_MAX: u64 = 2000;
+/// Seconds for a server that a client starts to be ready.
+pub const SERVER_START_S_MAX: u64 = 120;
+/// Seconds without a request after which a server that a client started stops.
+pub const SERVER_IDLE_STOP_S: u64 = 15 * 60;
+/// Days of a time given on the command line.
+pub const TIME_DAYS_MAX: u64 = 30;
+/// Bytes of a log's end that are shown.
+pub const LOG_TAIL_BYTES_MAX: u64 = 4096;

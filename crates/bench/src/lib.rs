@@ -9,7 +9,6 @@ pub mod edits;
 mod edits_report;
 mod error;
 mod extract;
-mod http;
 pub mod humaneval;
 pub mod kernels;
 pub mod load;

@@ -260,6 +260,12 @@ pub struct Serve {
     /// Listen beyond this machine without keys: anybody who reaches the port can use the model
     #[arg(long)]
     pub insecure_open: bool,
+    /// End when no request came for this long, such as 15m or 90s
+    #[arg(long, value_parser = time)]
+    pub stop_when_idle: Option<std::time::Duration>,
+    /// Do not leave the file by which `vonk edit`, `vonk chat` and editors find this server
+    #[arg(long)]
+    pub no_runtime_file: bool,
     /// Engine options.
     #[command(flatten)]
     pub engine: Engine,
@@ -496,6 +502,22 @@ pub struct BenchRoofline {
     /// Engine options.
     #[command(flatten)]
     pub engine: Engine,
+}
+
+/// A time with its unit: 90s, 15m, 2h.
+pub fn time(text: &str) -> Result<std::time::Duration, String> {
+    let wrong =
+        || format!("`{text}` is no time such as 90s, 15m or 2h, of at most {} days", base::limits::TIME_DAYS_MAX);
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let seconds = match unit {
+        's' => 1u64,
+        'm' => 60,
+        'h' => 3600,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = text.strip_suffix(unit).and_then(|n| n.parse().ok()).ok_or_else(wrong)?;
+    let time = number.checked_mul(seconds).filter(|s| (1..=base::limits::TIME_DAYS_MAX * 86_400).contains(s));
+    Ok(std::time::Duration::from_secs(time.ok_or_else(wrong)?))
 }
 
 /// A number of repetitions, within its bound.

@@ -68,6 +68,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 async fn wrap(State(app): State<Arc<App>>, request: Request, next: Next) -> Response<Body> {
     let endpoint = endpoint(request.uri().path());
     let is_ollama = request.uri().path().starts_with("/api/");
+    if !matches!(endpoint.0, "health" | "ready" | "metrics") {
+        app.asked.fetch_add(1, Relaxed);
+    }
     let checked = app
         .gate
         .check(request.version(), request.uri(), request.headers())
