@@ -45,6 +45,13 @@ impl From<bench::BenchError> for Fault {
     }
 }
 
+impl From<client::ClientError> for Fault {
+    fn from(e: client::ClientError) -> Self {
+        use client::ClientError::{Key, Url};
+        if matches!(e, Url { .. } | Key) { Self::input(e) } else { Self::failed(e) }
+    }
+}
+
 impl From<std::io::Error> for Fault {
     fn from(e: std::io::Error) -> Self {
         Self::failed(e)

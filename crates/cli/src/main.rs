@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod connect;
 mod eval;
 mod fault;
 mod files;
@@ -59,5 +60,7 @@ fn start(command: Command) -> Result<(), Fault> {
         Command::Perplexity(a) => score::perplexity(a),
         Command::Bench(a) => speed::bench(a),
         Command::Eval(a) => eval::eval(a),
+        Command::Connect(a) => connect::connect(a),
+        Command::Catalog(a) => connect::catalog(a),
     }
 }
