@@ -46,6 +46,8 @@ pub enum Command {
     Connect(Connect),
     /// Print the model catalogue that a client takes
     Catalog(Catalog),
+    /// Print the OpenAPI document of the server (it is also at GET /openapi.json)
+    Openapi,
 }
 
 /// How to compute.

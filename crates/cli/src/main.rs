@@ -62,5 +62,6 @@ fn start(command: Command) -> Result<(), Fault> {
         Command::Eval(a) => eval::eval(a),
         Command::Connect(a) => connect::connect(a),
         Command::Catalog(a) => connect::catalog(a),
+        Command::Openapi => connect::openapi(),
     }
 }

@@ -119,7 +119,7 @@ fn strings(field: &Field<'_>) -> Result<Vec<String>, ApiError> {
 }
 
 /// A whole answer; also the last event of a stream, without text.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Infilled {
     /// Which of `n_cmpl`.
     pub index: u32,
@@ -148,7 +148,7 @@ pub struct Infilled {
 }
 
 /// The parameters that applied.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Settings {
     /// -1 is what the context leaves.
     pub n_predict: i64,
@@ -165,7 +165,7 @@ pub struct Settings {
 }
 
 /// `Timings` in llama.cpp's names; of the first choice.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct InfillTimings {
     /// Prompt tokens that were not computed again.
     pub cache_n: u64,

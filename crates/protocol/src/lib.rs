@@ -15,6 +15,7 @@ pub mod mistral;
 pub mod models;
 pub mod num;
 pub mod ollama;
+pub mod openapi;
 pub mod sse;
 pub mod tabby;
 pub mod usage;

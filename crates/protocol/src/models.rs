@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// A model that is served.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Model {
     /// The name to send as `model`.
     pub id: String,
@@ -49,7 +49,7 @@ pub struct Model {
 }
 
 /// What may be asked of a model on this server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct Abilities {
     /// Conversations: it has a chat template.
@@ -65,7 +65,7 @@ pub struct Abilities {
 }
 
 /// All of them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ModelList {
     /// `list`
     #[serde(default)]

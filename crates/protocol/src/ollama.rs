@@ -228,7 +228,7 @@ fn read_tool_call(field: &Field<'_>) -> Result<ToolCall, ApiError> {
 }
 
 /// A whole answer, or a line of a streamed one. `/api/generate` has `response`, `/api/chat` has `message`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct OllamaReply {
     /// The model that answers.
     pub model: String,
@@ -251,7 +251,7 @@ pub struct OllamaReply {
 }
 
 /// What the model says.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct OllamaMessage {
     /// `assistant`
     pub role: String,
@@ -263,7 +263,8 @@ pub struct OllamaMessage {
 }
 
 /// Counts, and times in nanoseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(default)]
 pub struct OllamaFigures {
     /// From the arrival of the request to its last token.
     pub total_duration: u64,

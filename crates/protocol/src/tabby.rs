@@ -57,7 +57,7 @@ fn read_snippet(field: &Field<'_>) -> Result<Extra, ApiError> {
 }
 
 /// The answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TabbyCompletion {
     /// `cmpl-...`
     pub id: String,
@@ -66,7 +66,7 @@ pub struct TabbyCompletion {
 }
 
 /// What to put at the cursor.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TabbyChoice {
     /// 0
     pub index: u32,

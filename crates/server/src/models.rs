@@ -2,12 +2,12 @@
 
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::Response;
+use axum::http::{Response, StatusCode};
 use protocol::{Abilities, ModelList};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::app::{App, Model};
-use crate::generate::{check_open, find_model};
+use crate::generate::{check_open, find_model, json_response};
 use crate::routes::{Answered, json_of, rendered};
 
 /// What a model's files say about it.
@@ -69,6 +69,13 @@ fn tenths(x: f64) -> f64 {
 pub(crate) fn list(app: &App) -> Answered {
     check_open(app)?;
     json_of(&ModelList { object: "list".to_owned(), data: app.models().iter().map(|m| wire(m)).collect() })
+}
+
+/// `GET /openapi.json`: made once.
+pub(crate) fn openapi() -> Response<Body> {
+    static DOCUMENT: OnceLock<String> = OnceLock::new();
+    let text = DOCUMENT.get_or_init(|| protocol::openapi::document().to_string());
+    json_response(StatusCode::OK, text.clone().into_bytes())
 }
 
 /// `GET /v1/models/NAME`.

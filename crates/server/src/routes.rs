@@ -33,6 +33,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/health", get(|| async { status_json(StatusCode::OK, "ok") }))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics_text))
+        .route("/openapi.json", get(|| async { models::openapi() }))
         .route("/v1/models", get(|State(app): State<Arc<App>>| async move { rendered(models::list(&app)) }))
         .route("/v1/models/{*id}", get(models::one))
         .route("/v1/chat/completions", post(chat))
@@ -106,6 +107,7 @@ fn endpoint(path: &str) -> (&'static str, bool) {
         "/health" => ("health", false),
         "/ready" => ("ready", false),
         "/metrics" => ("metrics", false),
+        "/openapi.json" => ("openapi", false),
         "/v1/chat/completions" => ("chat", true),
         "/v1/completions" => ("completions", true),
         "/infill" => ("infill", true),

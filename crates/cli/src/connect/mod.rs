@@ -112,6 +112,12 @@ pub fn catalog(args: args::Catalog) -> Result<(), Fault> {
     Ok(())
 }
 
+/// `vonk openapi`.
+pub fn openapi() -> Result<(), Fault> {
+    print!("{}", pretty(&protocol::openapi::document())?);
+    Ok(())
+}
+
 /// `vonk connect`.
 pub fn connect(args: args::Connect) -> Result<(), Fault> {
     let known = || setups::SETUPS.iter().map(|s| s.name).collect::<Vec<_>>().join(", ");
