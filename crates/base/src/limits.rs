@@ -289,3 +289,16 @@ pub const SERVER_IDLE_STOP_S: u64 = 15 * 60;
 pub const TIME_DAYS_MAX: u64 = 30;
 /// Bytes of a log's end that are shown.
 pub const LOG_TAIL_BYTES_MAX: u64 = 4096;
+
+// Tool calls.
+
+/// Bytes of a tool's name.
+pub const TOOL_NAME_BYTES_MAX: usize = 64;
+/// Bytes of one call that are held back until it is known whether it is one.
+pub const TOOL_HELD_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of white space that are held back because a call may follow.
+pub const TOOL_SPACE_BYTES_MAX: usize = 256;
+/// Calls in one answer that a grammar asks for, where several may be made.
+pub const TOOL_CALLS_FORCED_MAX: usize = 16;
+/// Compiled grammars that are kept for each model.
+pub const GRAMMARS_KEPT_MAX: usize = 16;

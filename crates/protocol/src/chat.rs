@@ -2,13 +2,14 @@
 
 use base::limits;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::json;
 
 use crate::error::ApiError;
 use crate::generate::{FinishReason, Generate, generate_names, read_model, read_model_or_default};
 use crate::hints::ServiceTier;
 use crate::json::{self, Field};
 use crate::num;
+use crate::tools::{self, DeltaCall, ReplyCall, Tools};
 use crate::usage::{Timings, Usage};
 
 /// A chat request that has been checked.
@@ -18,8 +19,8 @@ pub struct ChatRequest {
     pub generate: Generate,
     /// At least one.
     pub messages: Vec<Message>,
-    /// Tool descriptions for the chat template, as sent; empty with `tool_choice: "none"`.
-    pub tools: Vec<Value>,
+    /// What the model may or must call.
+    pub tools: Tools,
     /// Report log-probabilities, with this many alternatives.
     pub logprobs: Option<u8>,
 }
@@ -78,7 +79,8 @@ impl ChatRequest {
                 let calls: usize = m.tool_calls.iter().map(|c| c.name.len() + c.arguments.len()).sum();
                 of(&m.content) + of(&m.name) + of(&m.reasoning_content) + calls
             })
-            .sum()
+            .sum::<usize>()
+            .saturating_add(self.tools.text_bytes())
     }
 }
 
@@ -103,6 +105,7 @@ fn parse(body: &[u8], needs_model: bool) -> Result<ChatRequest, ApiError> {
         "messages",
         "tools",
         "tool_choice",
+        "parallel_tool_calls",
         "functions",
         "logprobs",
         "top_logprobs",
@@ -118,19 +121,7 @@ fn parse(body: &[u8], needs_model: bool) -> Result<ChatRequest, ApiError> {
     if let Some(field) = o.get("functions") {
         return Err(field.error("unsupported_field", "`functions` is the old name. Send `tools` instead."));
     }
-    let mut tools = o.get("tools").map(|f| read_tools(&f)).transpose()?.unwrap_or_default();
-    if let Some(choice) = o.get("tool_choice") {
-        match choice.text() {
-            "\"auto\"" => {}
-            "\"none\"" => tools.clear(),
-            _ => {
-                return Err(choice.error(
-                    "unsupported_value",
-                    "`tool_choice` may be \"auto\" or \"none\"; forcing a tool is not supported yet.",
-                ));
-            }
-        }
-    }
+    let tools = tools::read(o.get("tools"), o.get("tool_choice"), o.get("parallel_tool_calls"))?;
     let logprobs = o.get("logprobs").map(|f| f.boolean()).transpose()?.unwrap_or(false);
     let top = match o.get("top_logprobs") {
         None => 0,
@@ -212,32 +203,22 @@ fn read_part(field: &Field<'_>) -> Result<String, ApiError> {
     }
 }
 
+/// Calls of custom tools become calls of the function that the template shows in their place.
 fn read_tool_call(field: &Field<'_>) -> Result<ToolCall, ApiError> {
-    let o = field.object(&["id", "function"])?;
+    let o = field.object(&["id", "function", "custom"])?;
+    let id = o.get("id").map(|f| f.string()).transpose()?.unwrap_or_default();
+    if let Some(custom) = o.get("custom") {
+        let custom = custom.object(&["name", "input"])?;
+        let name = custom.need("name", "Name the tool.")?.string()?;
+        let input = custom.get("input").map(|f| f.string()).transpose()?.unwrap_or_default();
+        return Ok(ToolCall { id, name, arguments: json!({ "input": input }).to_string() });
+    }
     let function = o.need("function", "A tool call needs {\"name\",\"arguments\"}.")?.object(&["name", "arguments"])?;
     Ok(ToolCall {
-        id: o.get("id").map(|f| f.string()).transpose()?.unwrap_or_default(),
+        id,
         name: function.need("name", "Name the function.")?.string()?,
         arguments: function.get("arguments").map(|f| f.string()).transpose()?.unwrap_or_default(),
     })
-}
-
-pub(crate) fn read_tools(field: &Field<'_>) -> Result<Vec<Value>, ApiError> {
-    if field.text().len() > limits::TOOLS_BYTES_MAX {
-        return Err(field.value(limits::TOOLS_BYTES_MAX).err().unwrap_or_else(|| field.wrong_value("shorter")));
-    }
-    let one = |tool: &Field<'_>| -> Result<Value, ApiError> {
-        let o = tool.object(&["type", "function"])?;
-        if let Some(kind) = o.get("type")
-            && kind.string()? != "function"
-        {
-            return Err(kind.wrong_value("\"function\""));
-        }
-        let function = o.need("function", "Describe the function: {\"name\",\"description\",\"parameters\"}.")?;
-        function.object(&["name"])?.need("name", "Name the function.")?.string()?;
-        tool.value(limits::TOOLS_BYTES_MAX)
-    };
-    field.array(limits::TOOLS_MAX)?.iter().map(one).collect()
 }
 
 /// A whole answer.
@@ -286,11 +267,14 @@ pub struct ChatChoice {
 pub struct ReplyMessage {
     /// `assistant`
     pub role: String,
-    /// The text.
+    /// The text; null if there are calls only.
     pub content: Option<String>,
     /// Always null here; the SDKs know the field.
     #[serde(default)]
     pub refusal: Option<String>,
+    /// What the model calls.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ReplyCall>,
 }
 
 /// Log-probabilities of a chat answer.
@@ -366,4 +350,7 @@ pub struct Delta {
     /// More text.
     #[serde(default)]
     pub content: Option<String>,
+    /// More of calls.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<DeltaCall>,
 }

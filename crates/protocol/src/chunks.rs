@@ -7,6 +7,7 @@ use std::io::Write;
 use crate::error::ApiError;
 use crate::generate::FinishReason;
 use crate::hints::ServiceTier;
+use crate::tools::CallKind;
 use crate::usage::{Timings, Usage};
 
 /// Which endpoint's chunks.
@@ -90,6 +91,25 @@ impl Chunks {
         out.extend_from_slice(self.tail);
     }
 
+    /// A call begins: its place among the choice's calls, its id, the tool.
+    pub fn call(&self, out: &mut Vec<u8>, index: u32, call: u32, id: &str, kind: CallKind, name: &str) {
+        self.open_call(out, index, call);
+        out.extend_from_slice(b",\"id\":");
+        json(out, id);
+        let _ = write!(out, ",\"type\":\"{0}\",\"{0}\":{{\"name\":", kind.as_str());
+        json(out, name);
+        let _ = write!(out, ",\"{}\":\"\"", input_name(kind));
+        self.close_call(out);
+    }
+
+    /// More of a call's arguments or input.
+    pub fn call_input(&self, out: &mut Vec<u8>, index: u32, call: u32, kind: CallKind, piece: &str) {
+        self.open_call(out, index, call);
+        let _ = write!(out, ",\"{}\":{{\"{}\":", kind.as_str(), input_name(kind));
+        json(out, piece);
+        self.close_call(out);
+    }
+
     /// A choice ends. `timings` in the answer's last chunk, unless a usage chunk follows.
     pub fn finish(&self, out: &mut Vec<u8>, index: u32, reason: FinishReason, timings: Option<&Timings>) {
         self.open(out, index);
@@ -125,6 +145,16 @@ impl Chunks {
         let _ = write!(out, "{{\"index\":{index}");
     }
 
+    fn open_call(&self, out: &mut Vec<u8>, index: u32, call: u32) {
+        self.open(out, index);
+        let _ = write!(out, ",\"delta\":{{\"tool_calls\":[{{\"index\":{call}");
+    }
+
+    fn close_call(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"}}]},\"logprobs\":null,\"finish_reason\":null}");
+        out.extend_from_slice(self.tail);
+    }
+
     fn content(&self, out: &mut Vec<u8>, text: &str) {
         match self.shape {
             Shape::Chat => {
@@ -137,6 +167,14 @@ impl Chunks {
                 json(out, text);
             }
         }
+    }
+}
+
+/// Where a call of this kind has what it is called with.
+fn input_name(kind: CallKind) -> &'static str {
+    match kind {
+        CallKind::Function => "arguments",
+        CallKind::Custom => "input",
     }
 }
 
@@ -164,6 +202,7 @@ mod tests {
     use crate::chat::{ChatChunk, ChatLogprobs};
     use crate::completion::{Completion, CompletionLogprobs};
     use crate::sse::SseParser;
+    use crate::tools::ReplyCall;
 
     fn chunks(shape: Shape, model: &str, service_tier: Option<ServiceTier>, include_usage: bool) -> Chunks {
         let envelope = Envelope { shape, id: "some-1", created: 7, model, fingerprint: "fp_1", service_tier };
@@ -196,6 +235,26 @@ mod tests {
         assert_eq!(read[3].usage.unwrap().total_tokens, 5);
         assert!(read[3].choices.is_empty());
         assert!(events(&out)[1].ends_with(r#""usage":null}"#));
+    }
+
+    #[test]
+    fn calls_read_back_as_what_was_written() {
+        let chunks = chunks(Shape::Chat, "m", None, false);
+        for (kind, piece) in [(CallKind::Function, "{\"a\": \"\u{1}\n\"}"), (CallKind::Custom, "*** Begin \"Patch\"")] {
+            let mut out = Vec::new();
+            chunks.call(&mut out, 0, 2, "call_1", kind, "f");
+            chunks.call_input(&mut out, 0, 2, kind, piece);
+            let read: Vec<ChatChunk> = events(&out).iter().map(|e| serde_json::from_str(e).unwrap()).collect();
+            let [first, more] = [0, 1].map(|i| read[i].choices[0].delta.tool_calls[0].clone());
+            assert_eq!((first.index, first.id.as_deref(), first.kind), (2, Some("call_1"), Some(kind)));
+            let mut whole = ReplyCall::new("call_1".into(), kind, "f".into());
+            assert_eq!((&first.function, &first.custom), (&whole.function, &whole.custom));
+            assert_eq!((more.index, more.id, more.kind), (2, None, None));
+            whole.push(piece);
+            let text = more.function.map(|f| f.arguments).or(more.custom.map(|c| c.input)).unwrap();
+            assert_eq!(text, piece);
+            assert_eq!(text, whole.function.map(|f| f.arguments).or(whole.custom.map(|c| c.input)).unwrap());
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod ollama;
 pub mod openapi;
 pub mod sse;
 pub mod tabby;
+pub mod tools;
 pub mod usage;
 
 pub use chat::{
@@ -33,4 +34,5 @@ pub use infill::{InfillRequest, parse_infill};
 pub use models::{Abilities, Model, ModelList};
 pub use ollama::OllamaRequest;
 pub use sse::{SseError, SseEvent, SseParser};
+pub use tools::{CallKind, CustomGrammar, DeltaCall, ReplyCall, Tool, ToolChoice, ToolKind, Tools};
 pub use usage::{Timings, Usage};

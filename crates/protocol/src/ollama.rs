@@ -5,12 +5,13 @@ use base::limits;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::chat::{ChatRequest, Message, Role, ToolCall, read_tools};
+use crate::chat::{ChatRequest, Message, Role, ToolCall};
 use crate::completion::{CompletionRequest, Prompt};
 use crate::error::ApiError;
 use crate::generate::{Generate, ResponseFormat, generate_names, read_model};
 use crate::infill::InfillRequest;
 use crate::json::{self, Field, Object};
+use crate::tools::{self, CallKind, Tools};
 use crate::usage::Timings;
 
 /// A request of Ollama's kind that has been checked.
@@ -87,7 +88,7 @@ pub fn parse_generate(body: &[u8]) -> Result<OllamaRequest, ApiError> {
     }
     let system = (!system.is_empty()).then(|| message(Role::System, system));
     let messages = system.into_iter().chain([message(Role::User, prompt)]).collect();
-    Ok(OllamaRequest::Chat(ChatRequest { generate, messages, tools: Vec::new(), logprobs: None }))
+    Ok(OllamaRequest::Chat(ChatRequest { generate, messages, tools: Tools::default(), logprobs: None }))
 }
 
 /// Reads and checks the body of `POST /api/chat`.
@@ -110,7 +111,11 @@ pub fn parse_chat(body: &[u8]) -> Result<OllamaRequest, ApiError> {
         Some(f) => f.array(limits::MESSAGES_MAX)?.iter().map(read_message).collect::<Result<Vec<_>, _>>()?,
         None => Vec::new(),
     };
-    let tools = o.get("tools").map(|f| read_tools(&f)).transpose()?.unwrap_or_default();
+    let tools = tools::read(o.get("tools"), None, None)?;
+    if let Some(tool) = tools.list.iter().find(|t| t.call_kind() != CallKind::Function) {
+        let message = format!("`tools`: {:?} is no function, and Ollama's calls know no other kind.", tool.name);
+        return Err(ApiError::field("tools", "unsupported_value", message));
+    }
     if messages.is_empty() {
         return Ok(OllamaRequest::Load { model: generate.model, unload: keep_alive == Some(0.0) });
     }

@@ -30,7 +30,7 @@ fn an_agent_s_request_is_taken() {
     assert_eq!(r.messages[2].tool_calls[0].arguments, "{\"p\":1}");
     assert_eq!(r.messages[3].tool_call_id.as_deref(), Some("c1"));
     // The template prints tools as they were sent: the order of keys is kept.
-    let tools = serde_json::to_string(&r.tools).unwrap();
+    let tools = r.tools.list[0].template.to_string();
     assert!(tools.contains(r#"{"type":"function","function":{"name":"read","description":"d","#), "{tools}");
     assert!(tools.contains(r#"{"z":{},"a":{}}"#), "{tools}");
 }
@@ -38,7 +38,7 @@ fn an_agent_s_request_is_taken() {
 #[test]
 fn tool_choice_none_hides_the_tools() {
     let tools = r#"[{"type":"function","function":{"name":"f"}}],"tool_choice":"none""#;
-    assert!(parse_chat(chat_with("tools", tools).as_bytes()).unwrap().tools.is_empty());
+    assert!(parse_chat(chat_with("tools", tools).as_bytes()).unwrap().tools.list.is_empty());
 }
 
 #[test]
@@ -197,7 +197,8 @@ fn each_bad_field_is_named() {
         ("tools", "{}", "tools"),
         ("tools", "[7]", "tools[0]"),
         ("tools", "[{\"type\":\"function\",\"function\":{}}]", "tools[0].function.name"),
-        ("tools", "[{\"type\":\"custom\"}]", "tools[0].type"),
+        ("tools", "[{\"type\":\"wizard\"}]", "tools[0].type"),
+        ("tools", "[{\"type\":\"custom\"}]", "tools[0].custom"),
         ("tools", &many_tools, "tools"),
         ("tools", &big_tool, "tools"),
         ("tool_choice", "\"required\"", "tool_choice"),

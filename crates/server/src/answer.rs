@@ -16,6 +16,7 @@ use crate::grammar::Cut;
 use crate::infill::Bounds;
 use crate::kit::TextKit;
 use crate::runner::{News, Note, Ticket};
+use crate::tools::{Reader, Said};
 
 /// Place of OpenAI's `prediction` among `engine::api::SOURCES`.
 const PREDICTION: usize = 0;
@@ -24,7 +25,10 @@ const PREDICTION: usize = 0;
 #[derive(Debug, Default)]
 pub(crate) struct Piece {
     pub(crate) choice: usize,
+    /// As the model wrote it, calls and all.
     pub(crate) text: String,
+    /// The same as text and calls, where the request has tools.
+    pub(crate) said: Vec<Said>,
     pub(crate) logprobs: Vec<Scored>,
     pub(crate) finish: Option<FinishReason>,
 }
@@ -61,6 +65,8 @@ struct Choice {
     /// The stop string that ended it.
     word: Option<usize>,
     bounds: Bounds,
+    /// Where the request has tools.
+    reader: Option<Reader>,
     /// A stop string has ended it, and the engine has yet to say what became of the drafts.
     is_closing: bool,
     drafts: Drafts,
@@ -120,6 +126,7 @@ impl Answer {
             finish: None,
             word: None,
             bounds: Bounds::default(),
+            reader: None,
             is_closing: false,
             drafts: Drafts::default(),
             scored: Vec::new(),
@@ -138,6 +145,16 @@ impl Answer {
     /// Ends its choices also by their lines and by time.
     pub(crate) fn bound(&mut self, bounds: &Bounds) {
         self.choices.iter_mut().for_each(|c| c.bounds = bounds.clone());
+    }
+
+    /// Reads calls of tools out of its choices.
+    pub(crate) fn read_calls(&mut self, mut reader: impl FnMut() -> Reader) {
+        self.choices.iter_mut().for_each(|c| c.reader = Some(reader()));
+    }
+
+    /// Pieces come as `said`, not as text alone.
+    pub(crate) fn has_tools(&self) -> bool {
+        self.choices.first().is_some_and(|c| c.reader.is_some())
     }
 
     /// How a choice has come out, so far.
@@ -182,12 +199,14 @@ impl Answer {
             }
             News::Tokens(_) | News::Scored { .. } if choice.is_closing => return Ok(None),
             News::Tokens(tokens) => {
-                if choice.tokens(&self.kit, &tokens, at, &mut piece) {
+                let is_stopped = choice.tokens(&self.kit, &tokens, at, &mut piece);
+                if choice.read(&mut piece) || is_stopped {
                     self.stop(index, &mut piece);
                 }
             }
             News::Scored { token, logprobs } => {
-                if choice.scored(&self.kit, token, logprobs, at, &mut piece) {
+                let is_stopped = choice.scored(&self.kit, token, logprobs, at, &mut piece);
+                if choice.read(&mut piece) || is_stopped {
                     self.stop(index, &mut piece);
                 }
             }
@@ -203,12 +222,16 @@ impl Answer {
                 let is_whole = reason == Finish::StopToken && !choice.cut.is_set();
                 let reason = if is_whole { FinishReason::Stop } else { FinishReason::Length };
                 choice.end(reason, at, &mut piece);
+                choice.read(&mut piece);
             }
             News::Refused(why) => return Err(refused(why, self.ticket.retry_after_s())),
             News::Failed => {
                 self.ticket.ended(index);
                 return Err(ApiError::internal("The engine failed on this request; the server goes on. Try again."));
             }
+        }
+        if let Some(choice) = self.choices.get_mut(index).filter(|_| piece.finish.is_some()) {
+            choice.end_reading(&mut piece);
         }
         Ok((!piece.text.is_empty() || piece.finish.is_some() || !piece.logprobs.is_empty()).then_some(piece))
     }
@@ -296,7 +319,10 @@ impl Choice {
         let is_stopped = tokens.iter().any(|token| {
             self.n_tokens += 1;
             let from = piece.text.len();
-            let word = self.text.push(&kit.tokenizer, *token, &mut piece.text).stopped;
+            let word = match self.is_mark(*token) {
+                true => self.text.push_bytes(kit.token_bytes(*token), &mut piece.text).stopped,
+                false => self.text.push(&kit.tokenizer, *token, &mut piece.text).stopped,
+            };
             self.stops(word, from, at, &mut piece.text)
         });
         self.given += piece.text.len() - before;
@@ -323,12 +349,37 @@ impl Choice {
         piece: &mut Piece,
     ) -> bool {
         let is_stopped = self.tokens(kit, &[token], at, piece);
-        self.seen += kit.shown_bytes(token);
+        self.seen += if self.is_mark(token) { kit.token_bytes(token).len() } else { kit.shown_bytes(token) };
         self.scored.push(Scored { token, logprobs, end: self.seen });
         // Tokens whose text is held back are reported when it is given out; those of a stop string never.
         let ready = self.scored.iter().take_while(|s| s.end <= self.given).count();
         piece.logprobs.extend(self.scored.drain(..ready));
         is_stopped
+    }
+
+    fn is_mark(&self, token: TokenId) -> bool {
+        self.reader.as_ref().is_some_and(|r| r.is_mark(token))
+    }
+
+    /// Reads calls out of a piece's text. True if the only call that was allowed has come.
+    fn read(&mut self, piece: &mut Piece) -> bool {
+        let Some(reader) = &mut self.reader else { return false };
+        reader.push(&piece.text, &mut piece.said);
+        let is_over = reader.is_over();
+        if is_over {
+            self.finish.get_or_insert(FinishReason::ToolCalls);
+        }
+        is_over
+    }
+
+    /// The choice has ended: with calls, unless something cut it.
+    fn end_reading(&mut self, piece: &mut Piece) {
+        let Some(reader) = &mut self.reader else { return };
+        reader.finish(&mut piece.said);
+        if reader.has_called() && self.finish == Some(FinishReason::Stop) {
+            self.finish = Some(FinishReason::ToolCalls);
+            piece.finish = self.finish;
+        }
     }
 
     /// A stop string or a bound has ended it.

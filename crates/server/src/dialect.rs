@@ -11,7 +11,7 @@ use axum::routing::{get, post};
 use protocol::chunks::{self, Shape};
 use protocol::ollama::{OllamaFigures, OllamaMessage, OllamaReply, rfc3339};
 use protocol::tabby::{TabbyChoice, TabbyCompletion};
-use protocol::{ApiError, FinishReason};
+use protocol::{ApiError, FinishReason, ReplyCall};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -24,6 +24,7 @@ use crate::net::Peer;
 use crate::ollama;
 use crate::routes::{Answered, json_of, rendered};
 use crate::stream::Collected;
+use crate::tools::Said;
 
 /// In whose words an answer is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,13 +98,15 @@ pub(crate) struct Told {
     id: String,
     created: u64,
     has_begun: bool,
+    /// The call that is being read: Ollama's clients get each as a whole.
+    call: Option<(String, String)>,
 }
 
 impl Told {
     pub(crate) fn new(dialect: Dialect, model: &Model, number: u64) -> Self {
         let prefix = id_prefix(if dialect == Dialect::Mistral { Shape::Chat } else { Shape::Completion });
         let (id, created) = (format!("{prefix}-{number:016x}"), now().0);
-        Self { dialect, model: model.name.clone(), id, created, has_begun: false }
+        Self { dialect, model: model.name.clone(), id, created, has_begun: false, call: None }
     }
 
     /// Of a stream.
@@ -118,11 +121,13 @@ impl Told {
     /// The lines or events for a piece of a stream.
     pub(crate) fn write(&mut self, out: &mut Vec<u8>, piece: &Piece, answer: &Answer) {
         if self.is_ollama() {
-            if !piece.text.is_empty() {
+            if answer.has_tools() {
+                piece.said.iter().for_each(|said| self.say(out, said));
+            } else if !piece.text.is_empty() {
                 line(out, &self.reply(&piece.text));
             }
             if piece.finish.is_some() {
-                line(out, &self.last(answer, ""));
+                line(out, &self.last(answer, "", Vec::new()));
             }
             return;
         }
@@ -132,6 +137,19 @@ impl Told {
         if let Some(reason) = piece.finish {
             self.mistral_chunk(out, "", Some((reason, answer)));
             out.extend_from_slice(chunks::DONE);
+        }
+    }
+
+    fn say(&mut self, out: &mut Vec<u8>, said: &Said) {
+        match said {
+            Said::Text(text) => line(out, &self.reply(text)),
+            Said::Call { name, .. } => self.call = Some((name.clone(), String::new())),
+            Said::Input { text, .. } => self.call.iter_mut().for_each(|(_, arguments)| arguments.push_str(text)),
+            Said::End { .. } => {
+                if let Some(call) = self.call.take().and_then(|(name, arguments)| ollama_call(&name, &arguments)) {
+                    line(out, &with_calls(self.reply(""), vec![call]));
+                }
+            }
         }
     }
 
@@ -151,9 +169,11 @@ impl Told {
 
     /// A whole answer.
     pub(crate) fn whole(&self, answer: &Answer, choices: Vec<Collected>) -> Result<Vec<u8>, ApiError> {
-        let text = choices.into_iter().next().unwrap_or_default().text;
+        let Collected { text, calls, .. } = choices.into_iter().next().unwrap_or_default();
         let json = match self.dialect {
-            Dialect::OllamaGenerate | Dialect::OllamaChat => serde_json::to_vec(&self.last(answer, &text)),
+            Dialect::OllamaGenerate | Dialect::OllamaChat => {
+                serde_json::to_vec(&self.last(answer, &text, calls.iter().filter_map(ollama_reply_call).collect()))
+            }
             Dialect::Mistral => serde_json::to_vec(&self.mistral_whole(answer, &text)),
             Dialect::Tabby => {
                 let choices = vec![TabbyChoice { index: 0, text }];
@@ -183,11 +203,12 @@ impl Told {
     }
 
     /// Ollama's last word.
-    fn last(&self, answer: &Answer, text: &str) -> OllamaReply {
+    fn last(&self, answer: &Answer, text: &str, calls: Vec<Value>) -> OllamaReply {
         let ending = answer.ending(0);
         let reason = if ending.finish == Some(FinishReason::Length) { "length" } else { "stop" };
         let figures = OllamaFigures::new(ending.n_prompt, ending.n_tokens, &answer.timings());
-        OllamaReply { done: true, done_reason: Some(reason.to_owned()), figures: Some(figures), ..self.reply(text) }
+        let reply = with_calls(self.reply(text), calls);
+        OllamaReply { done: true, done_reason: Some(reason.to_owned()), figures: Some(figures), ..reply }
     }
 
     /// Mistral's last chunk has the usage beside its choice, and its delta has a text: clients read both unasked.
@@ -217,6 +238,22 @@ impl Told {
     fn mistral(&self, object: &str, choice: Value) -> Value {
         json!({ "id": self.id, "object": object, "created": self.created, "model": self.model, "choices": [choice] })
     }
+}
+
+/// A call as Ollama writes it, arguments as an object. One that was cut off is none.
+fn ollama_call(name: &str, arguments: &str) -> Option<Value> {
+    let arguments: Value = serde_json::from_str(arguments).ok().filter(Value::is_object)?;
+    Some(json!({ "function": { "name": name, "arguments": arguments } }))
+}
+
+fn ollama_reply_call(call: &ReplyCall) -> Option<Value> {
+    let function = call.function.as_ref()?;
+    ollama_call(function.name.as_deref()?, &function.arguments)
+}
+
+fn with_calls(mut reply: OllamaReply, calls: Vec<Value>) -> OllamaReply {
+    reply.message.iter_mut().for_each(|m| m.tool_calls.extend(calls.iter().cloned()));
+    reply
 }
 
 fn line<T: serde::Serialize>(out: &mut Vec<u8>, value: &T) {

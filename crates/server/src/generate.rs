@@ -22,6 +22,7 @@ use crate::infill::{Bounds, Infill, Told};
 use crate::net::Peer;
 use crate::runner::{News, NoRoom, Note};
 use crate::stream::{OpenAi, SseBody, Whole, Writer, collect};
+use crate::tools::ToolSet;
 
 /// Which kind of answer is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +42,8 @@ pub(crate) struct Prepared {
     class: Class,
     prediction: Vec<TokenId>,
     replay: Vec<TokenId>,
-    grammar: Option<Grammar>,
+    grammar: Option<Arc<Grammar>>,
+    tools: Option<ToolSet>,
     pub(crate) infill: Option<Infill>,
     pub(crate) dialect: Option<Dialect>,
 }
@@ -76,7 +78,7 @@ pub(crate) async fn generate(
             .loaded(prepared.generate.max_tokens == Some(0));
     }
     let (requests, choices) = requests(&app, &prepared, origin);
-    let Prepared { model, generate, prediction, infill, dialect, .. } = prepared;
+    let Prepared { model, generate, prediction, tools, infill, dialect, .. } = prepared;
     let mailbox = &model.runner.mailbox;
     let (mut notes, ticket) = mailbox.submit(requests).map_err(|why| match why {
         NoRoom::QueueFull => queue_full(mailbox.retry_after_s()),
@@ -85,6 +87,9 @@ pub(crate) async fn generate(
     let mut answer = Answer::new(&model.text, &generate.stop, &choices, !prediction.is_empty(), arrived, ticket)?;
     if let Some(infill) = &infill {
         answer.bound(&infill.bounds);
+    }
+    if let Some(tools) = &tools {
+        answer.read_calls(|| tools.reader([app.random(app.mint()), app.random(app.mint())]));
     }
     let first = first_note(&app, &model, &mut notes).await?;
     answer.take(first)?;
@@ -248,7 +253,13 @@ pub(crate) fn prepare_chat(app: &App, request: ChatRequest) -> Result<Prepared, 
     let model = find_model(app, &request.generate.model)?;
     check_bytes(&model, request.text_bytes(), "messages")?;
     let prompt = model.text.encode_chat(&request, &|bytes| check_bytes(&model, bytes, "messages"))?;
-    Ok(Prepared::new(model, request.generate, request.logprobs, vec![prompt], Class::Chat))
+    let tools = ToolSet::new(&model.text, &request.tools, &request.generate.response_format)?;
+    let grammar = match &tools {
+        Some(tools) => tools.grammar(&model.text, &request.tools)?,
+        None => None,
+    };
+    let prepared = Prepared::new(model, request.generate, request.logprobs, vec![prompt], Class::Chat);
+    Ok(Prepared { tools, grammar, ..prepared })
 }
 
 /// Tabby's clients ask at the same path.
@@ -302,6 +313,7 @@ impl Prepared {
             prediction: Vec::new(),
             replay: Vec::new(),
             grammar: None,
+            tools: None,
             infill: None,
             dialect: None,
         }
@@ -315,7 +327,9 @@ impl Prepared {
     /// Compiles what the answer must look like, and reads the answers that the request brings along. A prediction is a hint and is cut to what can be used of it; a
     /// replay is a measurement and must fit.
     fn with_hints(mut self) -> Result<Self, ApiError> {
-        self.grammar = self.model.text.grammar(&self.generate.response_format)?;
+        if self.grammar.is_none() {
+            self.grammar = self.model.text.grammar(&self.generate.response_format)?;
+        }
         let (kit, n_ctx) = (&self.model.text, self.model.runner.info.n_ctx);
         if let Some(text) = self.generate.hints.prediction.take() {
             let mut end = text.len().min(n_ctx.saturating_mul(limits::PROMPT_BYTES_PER_CTX_TOKEN_MAX));
@@ -327,7 +341,7 @@ impl Prepared {
         }
         if let Some(text) = self.generate.hints.replay.take() {
             if self.grammar.is_some() {
-                let message = "`replay` gives the whole answer, and `response_format` asks for another. Leave one out.";
+                let message = "`replay` gives the whole answer; `response_format` or `tool_choice` asks for another. Leave one out.";
                 return Err(ApiError::field("replay", "unsupported_value", message));
             }
             check_bytes(&self.model, text.len(), "replay")?;

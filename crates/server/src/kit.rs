@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use base::TokenId;
-use protocol::{ApiError, ChatRequest, InfillRequest, Message, ResponseFormat, Role};
+use protocol::{ApiError, ChatRequest, InfillRequest, Message, ResponseFormat, Role, Tool};
 use serde_json::{Map, Value, json};
-use text::{ChatTemplate, Encode, FimFile, FimInput, FimTemplate, Fitted, Grammar, TextError, Tokenizer};
+use text::{ChatTemplate, Encode, FimFile, FimInput, FimTemplate, Fitted, Grammar, TextError, Tokenizer, ToolFormat};
 
 use crate::grammar::Grammars;
 
@@ -18,7 +18,11 @@ pub struct TextKit {
     pub chat: Option<ChatTemplate>,
     /// How the model wants gaps, if it was trained on them.
     pub fim: Option<FimTemplate>,
-    grammars: Grammars,
+    /// How the model writes calls of tools.
+    pub(crate) tool_format: ToolFormat,
+    /// Special tokens that mark calls.
+    pub(crate) tool_marks: Arc<[TokenId]>,
+    pub(crate) grammars: Grammars,
 }
 
 impl TextKit {
@@ -32,7 +36,10 @@ impl TextKit {
             .map(|source| ChatTemplate::new(source, text(tokenizer.bos()), text(tokenizer.eos())))
             .transpose()?;
         let fim = FimTemplate::of(&tokenizer);
-        Ok(Self { tokenizer: Arc::new(tokenizer), chat, fim, grammars: Grammars::default() })
+        let tool_format = ToolFormat::of(chat_template);
+        let marks = tool_format.markers().iter().filter_map(|m| tokenizer.token_of(m));
+        let tool_marks = marks.filter(|id| tokenizer.is_special(*id)).collect();
+        Ok(Self { tokenizer: Arc::new(tokenizer), chat, fim, tool_format, tool_marks, grammars: Grammars::default() })
     }
 
     /// A raw prompt. Special tokens are read, because editors send prompts that they templated themselves.
@@ -89,10 +96,16 @@ impl TextKit {
             let message = "This model has no chat template. Use POST /v1/completions, or an instruct model.";
             ApiError::field("model", "no_chat_template", message)
         })?;
-        let tools = (!request.tools.is_empty()).then(|| Value::Array(request.tools.clone()));
+        let tools = &request.tools.list;
+        let knows_tools = ToolFormat::knows_tools(template.source());
+        let shown =
+            (knows_tools && !tools.is_empty()).then(|| tools.iter().map(|t| t.template.clone()).collect::<Value>());
         let render = |arguments: Arguments| {
-            let messages = request.messages.iter().map(|m| template_message(m, arguments)).collect();
-            template.render(&Value::Array(messages), tools.as_ref(), true, &Map::new())
+            let messages = match knows_tools {
+                true => request.messages.iter().map(|m| template_message(m, arguments)).collect(),
+                false => told_messages(&request.messages, tools),
+            };
+            template.render(&Value::Array(messages), shown.as_ref(), true, &Map::new())
         };
         let has_calls = request.messages.iter().any(|m| !m.tool_calls.is_empty());
         let text = match render(Arguments::Object) {
@@ -103,8 +116,8 @@ impl TextKit {
     }
 
     /// The grammar that an answer must follow.
-    pub(crate) fn grammar(&self, format: &ResponseFormat) -> Result<Option<Grammar>, ApiError> {
-        self.grammars.compile(&self.tokenizer, format)
+    pub(crate) fn grammar(&self, format: &ResponseFormat) -> Result<Option<Arc<Grammar>>, ApiError> {
+        self.grammars.of_format(&self.tokenizer, format)
     }
 
     /// Tokens that end an answer.
@@ -156,6 +169,49 @@ fn template_message(m: &Message, arguments: Arguments) -> Value {
         message.insert("tool_calls".to_owned(), m.tool_calls.iter().map(call).collect());
     }
     Value::Object(message)
+}
+
+/// Messages for a template that knows nothing of tools: the tools stand in the system message, calls and results in the text,
+/// all in Hermes' form, of which most models have read.
+fn told_messages(messages: &[Message], tools: &[Tool]) -> Vec<Value> {
+    let mut out: Vec<(&str, String)> = Vec::new();
+    for m in messages {
+        let content = m.content.clone().unwrap_or_default();
+        match m.role {
+            Role::System | Role::Developer => out.push(("system", content)),
+            Role::User => out.push(("user", content)),
+            Role::Assistant => {
+                let mut text = content;
+                for call in &m.tool_calls {
+                    let arguments = argument_value(&call.arguments, Arguments::Object);
+                    let call = json!({ "name": call.name, "arguments": arguments });
+                    text.push_str(if text.is_empty() { "" } else { "\n" });
+                    text.push_str(&format!("<tool_call>\n{call}\n</tool_call>"));
+                }
+                out.push(("assistant", text));
+            }
+            Role::Tool => {
+                let text = format!("<tool_response>\n{content}\n</tool_response>");
+                match out.last_mut() {
+                    // Templates want users and assistants to take turns.
+                    Some(("user", before)) if before.ends_with("</tool_response>") => {
+                        before.push('\n');
+                        before.push_str(&text);
+                    }
+                    _ => out.push(("user", text)),
+                }
+            }
+        }
+    }
+    if !tools.is_empty() {
+        let shown: Vec<Value> = tools.iter().map(|t| t.template.clone()).collect();
+        let told = ToolFormat::instructions(&shown);
+        match out.first_mut() {
+            Some(("system", text)) => *text = format!("{text}\n\n{told}"),
+            _ => out.insert(0, ("system", told)),
+        }
+    }
+    out.into_iter().map(|(role, content)| json!({ "role": role, "content": content })).collect()
 }
 
 /// What the model wrote may be no JSON, or nested like a bomb: then it stays text.

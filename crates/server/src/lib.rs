@@ -26,6 +26,7 @@ mod routes;
 mod runner;
 mod serve;
 mod stream;
+mod tools;
 
 pub use app::Served;
 pub use config::{Config, Limits, ServeError};

@@ -3,10 +3,10 @@
 
 use axum::body::Bytes;
 use http_body::Frame;
-use protocol::chat::{ChatChoice, ChatCompletion, ReplyMessage};
+use protocol::chat::{ChatChoice, ChatCompletion, ChatLogprobs, ReplyMessage};
 use protocol::chunks::{self, Chunks, Shape};
 use protocol::completion::{Completion, CompletionChoice, CompletionLogprobs};
-use protocol::{ApiError, ServiceTier};
+use protocol::{ApiError, ReplyCall, ServiceTier};
 use std::convert::Infallible;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,6 +24,7 @@ use crate::dialect;
 use crate::generate::{engine_stopped, shutting_down};
 use crate::infill::Told;
 use crate::runner::Note;
+use crate::tools::Said;
 
 /// A frame is sent when it has grown to this many bytes, even if more is ready.
 const FRAME_BYTES: usize = 16 * 1024;
@@ -61,7 +62,9 @@ impl OpenAi {
     /// Appends the chunks for a piece.
     fn write(&mut self, out: &mut Vec<u8>, piece: &Piece, answer: &Answer) {
         let index = piece.choice as u32;
-        if !piece.text.is_empty() || !piece.logprobs.is_empty() {
+        if answer.has_tools() {
+            self.write_said(out, piece, answer);
+        } else if !piece.text.is_empty() || !piece.logprobs.is_empty() {
             match self.shape {
                 Shape::Chat => {
                     let logprobs = some(&piece.logprobs).map(|l| answer.chat_logprobs(l));
@@ -82,6 +85,24 @@ impl OpenAi {
                 self.chunks.usage(out, &answer.usage(), &timings);
             }
             out.extend_from_slice(chunks::DONE);
+        }
+    }
+}
+
+impl OpenAi {
+    /// Appends the chunks for a piece with calls. Log-probabilities of all its tokens, those of calls too, come first.
+    fn write_said(&self, out: &mut Vec<u8>, piece: &Piece, answer: &Answer) {
+        let index = piece.choice as u32;
+        if let Some(scored) = some(&piece.logprobs) {
+            self.chunks.text(out, index, "", Some(&answer.chat_logprobs(scored)));
+        }
+        for said in &piece.said {
+            match said {
+                Said::Text(text) => self.chunks.text(out, index, text, None::<&ChatLogprobs>),
+                Said::Call { place, id, kind, name } => self.chunks.call(out, index, *place, id, *kind, name),
+                Said::Input { place, kind, text } => self.chunks.call_input(out, index, *place, *kind, text),
+                Said::End { .. } => {}
+            }
         }
     }
 }
@@ -204,9 +225,22 @@ pub(crate) struct Whole {
 
 #[derive(Default)]
 pub(crate) struct Collected {
+    /// Without the calls.
     pub(crate) text: String,
+    pub(crate) calls: Vec<ReplyCall>,
     logprobs: Vec<Scored>,
     finish: Option<protocol::FinishReason>,
+}
+
+impl Collected {
+    fn take(&mut self, said: Said) {
+        match said {
+            Said::Text(text) => self.text.push_str(&text),
+            Said::Call { id, kind, name, .. } => self.calls.push(ReplyCall::new(id, kind, name)),
+            Said::Input { text, .. } => self.calls.iter_mut().last().into_iter().for_each(|c| c.push(&text)),
+            Said::End { .. } => {}
+        }
+    }
 }
 
 /// Waits for the whole answer.
@@ -228,7 +262,11 @@ pub(crate) async fn collect(
         };
         let Some(piece) = answer.take(note)? else { continue };
         let choice = &mut choices[piece.choice];
-        choice.text.push_str(&piece.text);
+        if answer.has_tools() {
+            piece.said.into_iter().for_each(|said| choice.take(said));
+        } else {
+            choice.text.push_str(&piece.text);
+        }
         choice.logprobs.extend(piece.logprobs);
         choice.finish = piece.finish;
     }
@@ -250,14 +288,7 @@ impl Whole {
                 model,
                 system_fingerprint,
                 service_tier,
-                choices: numbered
-                    .map(|(index, c)| ChatChoice {
-                        index,
-                        message: ReplyMessage { role: "assistant".to_owned(), content: Some(c.text), refusal: None },
-                        logprobs: some(&c.logprobs).map(|l| answer.chat_logprobs(l)),
-                        finish_reason: c.finish,
-                    })
-                    .collect(),
+                choices: numbered.map(|(index, c)| chat_choice(answer, index, c)).collect(),
                 usage,
                 timings,
             }),
@@ -274,6 +305,21 @@ impl Whole {
             }),
         };
         json.map_err(|e| ApiError::internal(format!("The answer cannot be written: {e}.")))
+    }
+}
+
+fn chat_choice(answer: &Answer, index: u32, c: Collected) -> ChatChoice {
+    let is_call_only = c.text.is_empty() && !c.calls.is_empty();
+    ChatChoice {
+        index,
+        message: ReplyMessage {
+            role: "assistant".to_owned(),
+            content: (!is_call_only).then_some(c.text),
+            refusal: None,
+            tool_calls: c.calls,
+        },
+        logprobs: some(&c.logprobs).map(|l| answer.chat_logprobs(l)),
+        finish_reason: c.finish,
     }
 }
 

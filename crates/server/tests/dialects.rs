@@ -101,6 +101,33 @@ fn ollama_chats_and_streams_lines() {
 }
 
 #[test]
+fn ollama_gets_calls_of_tools_as_objects() {
+    let (running, knobs) = serve(Config::default());
+    let addr = running.addr();
+    let spoken = "<tool_call>\n{\"name\": \"t\", \"arguments\": {\"p\": [1, \"q\"]}}\n</tool_call>";
+    let body = json!({"model": "echo", "stream": false, "messages": [{"role": "user", "content": spoken}],
+        "tools": [{"type": "function", "function": {"name": "t", "parameters": {"type": "object"}}}]});
+    let want = json!([{"function": {"name": "t", "arguments": {"p": [1, "q"]}}}]);
+    let a = ok(addr, "/api/chat", &body);
+    assert_eq!((&a["message"]["tool_calls"], &a["done_reason"]), (&want, &json!("stop")), "{a}");
+    assert!(!a["message"]["content"].as_str().unwrap().contains("tool_call"), "{a}");
+    for burst in [1, 7, 100] {
+        knobs.burst.store(burst, SeqCst);
+        let mut streamed = body.clone();
+        streamed["stream"] = true.into();
+        let lines = lines(&post(addr, "/api/chat", &streamed.to_string()));
+        let calls: Vec<Value> =
+            lines.iter().flat_map(|l| l["message"]["tool_calls"].as_array().cloned().unwrap_or_default()).collect();
+        assert_eq!(json!(calls), want, "{burst}");
+        let text: String = lines.iter().map(|l| l["message"]["content"].as_str().unwrap()).collect();
+        assert_eq!(json!(text), a["message"]["content"]);
+    }
+    let mut custom = body.clone();
+    custom["tools"] = json!([{"type": "custom", "custom": {"name": "c"}}]);
+    assert_eq!(post(addr, "/api/chat", &custom.to_string()).status, 400);
+}
+
+#[test]
 fn a_slow_stream_of_lines_says_empty_pieces() {
     let mut config = Config::default();
     config.limits.heartbeat = std::time::Duration::from_millis(30);

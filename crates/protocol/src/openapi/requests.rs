@@ -121,9 +121,45 @@ fn with_generation(needed: &[&str], more: Vec<Field>) -> Value {
     object(needed, generation().into_iter().chain(more).collect())
 }
 
+/// `Tools` of a chat.
+fn tools() -> Vec<Field> {
+    let name = json!({ "type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$" });
+    let grammar = object(
+        &["syntax", "definition"],
+        vec![("syntax", json!({ "type": "string", "enum": ["lark", "regex"] })), ("definition", text())],
+    );
+    let format = object(
+        &["type"],
+        vec![("type", json!({ "type": "string", "enum": ["text", "grammar"] })), ("grammar", grammar)],
+    );
+    let custom = object(&["name"], vec![("name", name.clone()), ("description", text()), ("format", format)]);
+    let custom_tool = object(&["type", "custom"], vec![("type", json!({ "const": "custom" })), ("custom", custom)]);
+    let named = object(&["name"], vec![("name", name)]);
+    let choice = object(
+        &["type"],
+        vec![
+            ("type", json!({ "type": "string", "enum": ["function", "custom", "allowed_tools"] })),
+            ("function", named.clone()),
+            ("custom", named),
+            ("allowed_tools", json!({ "type": "object" })),
+        ],
+    );
+    let tool = json!({ "anyOf": [function_tool(), custom_tool] });
+    let words = json!({ "type": "string", "enum": ["auto", "none", "required"] });
+    vec![
+        ("tools", list(&tool, limits::TOOLS_MAX)),
+        ("tool_choice", json!({ "anyOf": [words, choice] })),
+        ("parallel_tool_calls", flag()),
+    ]
+}
+
 fn function_tool() -> Value {
-    let function =
-        object(&["name"], vec![("name", text()), ("description", text()), ("parameters", json!({ "type": "object" }))]);
+    let name = json!({ "type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$" });
+    let parameters = json!({ "type": "object" });
+    let function = object(
+        &["name"],
+        vec![("name", name), ("description", text()), ("parameters", parameters), ("strict", flag())],
+    );
     object(&["function"], vec![("type", json!({ "const": "function" })), ("function", function)])
 }
 
@@ -153,13 +189,13 @@ fn chat_message() -> Value {
 fn chat_fields() -> Vec<Field> {
     let mut messages = list(&chat_message(), limits::MESSAGES_MAX);
     messages["minItems"] = 1.into();
-    vec![
+    let mut fields = tools();
+    fields.extend([
         ("messages", messages),
-        ("tools", list(&function_tool(), limits::TOOLS_MAX)),
-        ("tool_choice", json!({ "type": "string", "enum": ["auto", "none"] })),
         ("logprobs", flag()),
         ("top_logprobs", integer(0, limits::TOP_LOGPROBS_MAX as u64)),
-    ]
+    ]);
+    fields
 }
 
 fn completion() -> Value {

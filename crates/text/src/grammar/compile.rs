@@ -20,21 +20,31 @@ pub enum GrammarSpec<'a> {
     Regex(&'a str),
     /// llguidance's dialect of Lark.
     Lark(&'a str),
+    /// Tool calls, in Lark that `ToolFormat::plan` wrote: its schemas have been checked.
+    Calls(&'a str),
     /// llguidance's own: Lark, or JSON with a list of `grammars`.
     Native(&'a str),
+}
+
+impl<'a> GrammarSpec<'a> {
+    /// The language, as a number, and the text: equal for equal grammars.
+    pub fn key(&self) -> (u8, &'a str) {
+        match *self {
+            Self::JsonObject => (0, "{\"type\":\"object\"}"),
+            Self::JsonSchema(text) => (1, text),
+            Self::Regex(text) => (2, text),
+            Self::Lark(text) => (3, text),
+            Self::Calls(text) => (4, text),
+            Self::Native(text) => (5, text),
+        }
+    }
 }
 
 /// Bytes of a message of the library that are passed on.
 const REASON_BYTES: usize = 300;
 
 pub(super) fn compile(factory: &ParserFactory, spec: &GrammarSpec<'_>) -> Result<TokenParser, TextError> {
-    let text = match *spec {
-        GrammarSpec::JsonObject => "{\"type\":\"object\"}",
-        GrammarSpec::JsonSchema(text)
-        | GrammarSpec::Regex(text)
-        | GrammarSpec::Lark(text)
-        | GrammarSpec::Native(text) => text,
-    };
+    let (_, text) = spec.key();
     check("the grammar, in bytes,", "GRAMMAR_BYTES_MAX", GRAMMAR_BYTES_MAX, text.len())?;
     on_deep_stack(|| match spec {
         GrammarSpec::JsonObject | GrammarSpec::JsonSchema(_) => {
@@ -48,6 +58,7 @@ pub(super) fn compile(factory: &ParserFactory, spec: &GrammarSpec<'_>) -> Result
             check_rules(text)?;
             parser(factory, TopLevelGrammar::from_lark((*text).to_owned()))
         }
+        GrammarSpec::Calls(text) => parser(factory, TopLevelGrammar::from_lark((*text).to_owned())),
         GrammarSpec::Native(text) => {
             check_rules(text)?;
             parser(factory, guarded(|| TopLevelGrammar::from_lark_or_grammar_list(text))?)
@@ -69,7 +80,7 @@ fn check_rules(text: &str) -> Result<(), TextError> {
     check("the number of rules (colons)", "GRAMMAR_RULES_MAX", GRAMMAR_RULES_MAX, n_rules)
 }
 
-pub(super) fn check(what: &'static str, limit: &'static str, max: usize, got: usize) -> Result<(), TextError> {
+pub(crate) fn check(what: &'static str, limit: &'static str, max: usize, got: usize) -> Result<(), TextError> {
     if got > max { Err(TextError::Limit { what, limit, max, got }) } else { Ok(()) }
 }
 

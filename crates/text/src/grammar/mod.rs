@@ -7,7 +7,7 @@
 
 mod compile;
 mod matcher;
-mod schema;
+pub(crate) mod schema;
 #[cfg(test)]
 mod tests;
 mod trie;
@@ -21,6 +21,7 @@ use llguidance::earley::SlicedBiasComputer;
 use llguidance::toktrie::InferenceCapabilities;
 
 pub use compile::GrammarSpec;
+pub(crate) use compile::check;
 pub use matcher::Matcher;
 
 use crate::{TextError, Tokenizer};

@@ -60,7 +60,7 @@ const FORMATS: [&str; 19] = [
 ];
 
 /// A schema within the limits.
-pub(super) fn read(text: &str) -> Result<Value, TextError> {
+pub(crate) fn read(text: &str) -> Result<Value, TextError> {
     let schema: Value =
         serde_json::from_str(text).map_err(|e| TextError::grammar("", format!("the schema is not valid JSON: {e}")))?;
     let schema = match schema {
@@ -76,8 +76,15 @@ pub(super) fn read(text: &str) -> Result<Value, TextError> {
     Ok(schema)
 }
 
+/// Properties of all objects of a schema that was read, together.
+pub(crate) fn n_properties(schema: &Value) -> usize {
+    let mut n = 0;
+    count(schema, &mut HashSet::new(), &mut n);
+    n
+}
+
 /// The schema with our options, in place of any that the client put there, and without formats that mean nothing.
-pub(super) fn with_options(mut schema: Value) -> Value {
+pub(crate) fn with_options(mut schema: Value) -> Value {
     ignore_unknown_formats(&mut schema);
     if let Some(object) = schema.as_object_mut() {
         object.insert("x-guidance".to_owned(), json!({ "whitespace_pattern": WHITESPACE }));

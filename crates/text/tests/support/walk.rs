@@ -148,7 +148,7 @@ impl<'a> Walker<'a> {
 }
 
 /// The byte-level alphabet (GPT-2).
-fn byte_char(b: u8) -> char {
+pub fn byte_char(b: u8) -> char {
     let is_itself = |b: u8| matches!(b, 33..=126 | 161..=172 | 174..=255);
     if is_itself(b) {
         return char::from(b);

@@ -1,0 +1,148 @@
+//! One call, `{"name": ..., "arguments": {...}}`, as it comes: its keys in any order, others passed over.
+
+use base::limits::{TOOL_HELD_BYTES_MAX, TOOL_NAME_BYTES_MAX};
+use serde_json::Value;
+
+use super::json::{Scanner, State, Wrong};
+
+/// What the value that is being read is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Slot {
+    Name,
+    Arguments,
+    Other,
+}
+
+/// A call whose end has not come. Nothing is given out before its name is known and its arguments have begun.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    is_sure: bool,
+    scanner: Scanner,
+    /// The text of the key that is being read, or was read last, with quotes.
+    key: String,
+    slot: Option<Slot>,
+    /// The text of the name, with quotes.
+    name_text: String,
+    pub(super) name: Option<String>,
+    /// Arguments that are not given out yet.
+    pub(super) arguments: String,
+    /// Where the arguments stand.
+    pub(super) arguments_are: Progress,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    Missing,
+    /// An object, which can be given out piece by piece.
+    Object,
+    /// Something else, to be looked at when it is whole.
+    Held,
+    Done,
+}
+
+impl Call {
+    /// Other keys than those of calls are passed over only where it `is_sure` that this is one.
+    pub(super) fn new(is_sure: bool) -> Self {
+        Self {
+            is_sure,
+            scanner: Scanner::new(),
+            key: String::new(),
+            slot: None,
+            name_text: String::new(),
+            name: None,
+            arguments: String::new(),
+            arguments_are: Progress::Missing,
+        }
+    }
+
+    /// True when the call is whole.
+    pub(super) fn is_done(&self) -> bool {
+        self.scanner.state == State::Done
+    }
+
+    /// The next character.
+    pub(super) fn push(&mut self, c: char) -> Result<(), Wrong> {
+        let (before, depth) = (self.scanner.state.clone(), self.scanner.depth);
+        let mut rest = String::new();
+        if depth == 1 && before == State::Value && !c.is_ascii_whitespace() {
+            self.begin_value(c)?;
+        }
+        let out = match self.slot {
+            Some(Slot::Name) => &mut self.name_text,
+            Some(Slot::Arguments) => &mut self.arguments,
+            _ if depth == 1 && in_key(&before) => &mut self.key,
+            _ => &mut rest,
+        };
+        self.scanner.push(c, out)?;
+        if self.key.len() > TOOL_HELD_BYTES_MAX || self.name_text.len() > 8 * TOOL_NAME_BYTES_MAX {
+            return Err(Wrong);
+        }
+        let is_outside = self.scanner.depth == 1 && self.scanner.state == State::CommaOrEnd;
+        if self.slot.is_some() && (is_outside || self.is_done()) {
+            self.end_value()?;
+        }
+        if self.is_done() && self.name.is_none() { Err(Wrong) } else { Ok(()) }
+    }
+
+    fn begin_value(&mut self, c: char) -> Result<(), Wrong> {
+        let key: String = serde_json::from_str(&format!("\"{}", self.key)).map_err(|_| Wrong)?;
+        self.key.clear();
+        let slot = match key.as_str() {
+            "name" if self.name.is_none() => Slot::Name,
+            "arguments" | "parameters" if self.arguments_are == Progress::Missing => Slot::Arguments,
+            "id" | "type" => Slot::Other,
+            _ if self.is_sure => Slot::Other,
+            _ => return Err(Wrong),
+        };
+        match (slot, c) {
+            (Slot::Name, '"') | (Slot::Other, _) => {}
+            (Slot::Arguments, '{') => self.arguments_are = Progress::Object,
+            (Slot::Arguments, '"' | 'n') => self.arguments_are = Progress::Held,
+            _ => return Err(Wrong),
+        }
+        self.slot = Some(slot);
+        Ok(())
+    }
+
+    fn end_value(&mut self) -> Result<(), Wrong> {
+        match self.slot.take() {
+            Some(Slot::Name) => {
+                let name: String = serde_json::from_str(&self.name_text).map_err(|_| Wrong)?;
+                let is_fine = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
+                if !is_fine || !(1..=TOOL_NAME_BYTES_MAX).contains(&name.len()) {
+                    return Err(Wrong);
+                }
+                self.name = Some(name);
+            }
+            Some(Slot::Arguments) => {
+                if self.arguments_are == Progress::Held {
+                    self.arguments = object_in(&self.arguments)?;
+                }
+                self.arguments_are = Progress::Done;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn in_key(state: &State) -> bool {
+    matches!(state, State::Text { is_key: true } | State::Escape { is_key: true } | State::Unicode { is_key: true, .. })
+}
+
+/// Some models write the object as text in a string, or null for an empty one.
+fn object_in(text: &str) -> Result<String, Wrong> {
+    match serde_json::from_str(text).map_err(|_| Wrong)? {
+        Value::Null => Ok("{}".to_owned()),
+        Value::String(inner) => {
+            let (mut scanner, mut out) = (Scanner::new(), String::new());
+            let inner = inner.trim();
+            if !inner.starts_with('{') {
+                return Err(Wrong);
+            }
+            inner.chars().try_for_each(|c| scanner.push(c, &mut out))?;
+            if scanner.state == State::Done { Ok(out) } else { Err(Wrong) }
+        }
+        _ => Err(Wrong),
+    }
+}

@@ -1,0 +1,183 @@
+//! In what form a model writes calls, as its chat template shows.
+
+use serde_json::Value;
+
+use super::parser::Wrap;
+
+/// The form in which a model was taught to write calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToolFormat {
+    /// `<tool_call>\n{"name": ..., "arguments": {...}}\n</tool_call>`: Qwen, Hermes, and models that know of no form, which are
+    /// told of this one by `instructions`.
+    Hermes,
+    /// `{"name": ..., "parameters": {...}}` as the whole answer, perhaps after `<|python_tag|>`: Llama 3.
+    Llama3,
+    /// `[TOOL_CALLS][{"name": ..., "arguments": {...}}]`: Mistral.
+    Mistral,
+    /// Any of these: the template has tools, in a form that is not known here.
+    Generic,
+    /// The whole answer is what this tool takes.
+    Raw {
+        /// The tool.
+        name: String,
+    },
+}
+
+/// Tags between which models write calls: the first pair is the one they are taught, the others are what they make of it.
+const TAGS: [(&str, &str); 4] = [
+    ("<tool_call>", "</tool_call>"),
+    ("<tools>", "</tools>"),
+    ("<tool>", "</tool>"),
+    ("<function_call>", "</function_call>"),
+];
+const MISTRAL: &str = "[TOOL_CALLS]";
+const PYTHON: &str = "<|python_tag|>";
+/// Names of a fenced block that may hold a call.
+const FENCES: [&str; 6] = ["", "json", "JSON", "xml", "tool_call", "tool"];
+/// Bytes from a fence to the object in it.
+const FENCE_BYTES_MAX: usize = 64;
+
+/// Which forms are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Forms {
+    n_tags: usize,
+    has_mistral: bool,
+    has_python: bool,
+    /// A fenced block at the beginning of a line.
+    pub(super) has_fences: bool,
+    /// An object, or a list of them, at the beginning of the answer.
+    pub(super) has_bare: bool,
+}
+
+/// What text is, that may begin a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Marker {
+    /// Nothing.
+    None,
+    /// Perhaps the beginning of a marker.
+    Partial,
+    /// A marker.
+    Whole(Wrap),
+    /// A fence, and the first character of the object in it.
+    Object,
+}
+
+impl Forms {
+    pub(super) fn opens_with(&self, c: char) -> bool {
+        match c {
+            '<' => self.n_tags > 0 || self.has_python,
+            _ => self.has_mistral,
+        }
+    }
+
+    pub(super) fn marker(&self, held: &str) -> Marker {
+        if held.starts_with('`') {
+            return fence(held);
+        }
+        let tags = TAGS[..self.n_tags].iter().map(|(open, close)| (*open, Wrap::Tag(close)));
+        let mistral = self.has_mistral.then_some((MISTRAL, Wrap::List { is_marked: true }));
+        let python = self.has_python.then_some((PYTHON, Wrap::Bare { is_marked: true }));
+        let mut found = Marker::None;
+        for (open, wrap) in tags.chain(mistral).chain(python) {
+            if open == held {
+                return Marker::Whole(wrap);
+            }
+            if open.starts_with(held) {
+                found = Marker::Partial;
+            }
+        }
+        found
+    }
+}
+
+fn fence(held: &str) -> Marker {
+    let rest = held.trim_start_matches('`');
+    match held.len() - rest.len() {
+        1 | 2 if rest.is_empty() => return Marker::Partial,
+        3 => {}
+        _ => return Marker::None,
+    }
+    let end = rest.find(|c: char| c.is_ascii_whitespace() || c == '{');
+    let Some(end) = end else {
+        let is_partial = FENCES.iter().any(|f| f.starts_with(rest));
+        return if is_partial { Marker::Partial } else { Marker::None };
+    };
+    let (name, inside) = rest.split_at(end);
+    match inside.trim_start() {
+        _ if !FENCES.contains(&name) || held.len() > FENCE_BYTES_MAX => Marker::None,
+        "" => Marker::Partial,
+        "{" => Marker::Object,
+        _ => Marker::None,
+    }
+}
+
+impl ToolFormat {
+    /// The form that a chat template shows; a model without one, or whose template has no tools, is told of Hermes'.
+    pub fn of(template: Option<&str>) -> Self {
+        let Some(source) = template.filter(|s| Self::knows_tools(s)) else { return Self::Hermes };
+        let has = |part: &str| source.contains(part);
+        match () {
+            () if has(MISTRAL) => Self::Mistral,
+            // Others put XML between the same tags.
+            () if has("<tool_call>") && !has("<function=") && !has("<arg_key>") => Self::Hermes,
+            () if has("<|start_header_id|>") && has("\"parameters\": ") => Self::Llama3,
+            () => Self::Generic,
+        }
+    }
+
+    /// Does this chat template show tools to the model?
+    pub fn knows_tools(template: &str) -> bool {
+        // A word of its own: some templates speak of `tool_calls` in what they keep from the model.
+        template.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == "tools")
+    }
+
+    /// What a system message must say to a model whose template knows nothing of tools.
+    pub fn instructions(tools: &[Value]) -> String {
+        let mut text = "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n\
+                        You are provided with function signatures within <tools></tools> XML tags:\n<tools>"
+            .to_owned();
+        for tool in tools {
+            text.push('\n');
+            text.push_str(&tool.to_string());
+        }
+        text.push_str(
+            "\n</tools>\n\nFor each function call, return a json object with function name and arguments within \
+             <tool_call></tool_call> XML tags:\n<tool_call>\n{\"name\": <function-name>, \"arguments\": \
+             <args-json-object>}\n</tool_call>",
+        );
+        text
+    }
+
+    /// Texts that mark calls, and that a vocabulary may have as tokens which answers do not show otherwise.
+    pub fn markers(&self) -> &'static [&'static str] {
+        match self {
+            Self::Hermes => &["<tool_call>", "</tool_call>"],
+            Self::Llama3 => &[PYTHON],
+            Self::Mistral => &[MISTRAL],
+            Self::Generic => &["<tool_call>", "</tool_call>", PYTHON, MISTRAL],
+            Self::Raw { .. } => &[],
+        }
+    }
+
+    /// All forms that are read in answers of such a model.
+    pub(super) fn forms(&self) -> Forms {
+        Forms {
+            n_tags: TAGS.len(),
+            has_mistral: matches!(self, Self::Mistral | Self::Generic),
+            has_python: matches!(self, Self::Llama3 | Self::Generic),
+            has_fences: true,
+            has_bare: true,
+        }
+    }
+
+    /// The model's own form alone.
+    pub(super) fn own_forms(&self) -> Forms {
+        Forms {
+            n_tags: usize::from(*self == Self::Hermes),
+            has_mistral: *self == Self::Mistral,
+            has_python: *self == Self::Llama3,
+            has_fences: false,
+            has_bare: matches!(self, Self::Llama3 | Self::Mistral | Self::Generic),
+        }
+    }
+}
