@@ -33,6 +33,10 @@ def narrow(schema):
         for name in ("max_tokens", "max_completion_tokens", "n_predict", "num_predict"):
             if name in fields:
                 fields[name] = {"type": "integer", "minimum": 0, "maximum": TOKENS_MAX}
+        if "deadline_ms" in fields:
+            fields["deadline_ms"]["minimum"] = 60_000  # an honest 503 is no discovery
+        for name in ("replay", "logit_bias"):
+            fields.pop(name, None)  # refused for nearly every value: another model, another vocabulary
     return schema
 
 

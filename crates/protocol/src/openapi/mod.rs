@@ -69,7 +69,7 @@ const ENDPOINTS: &[Endpoint] = &[
         JsonOrEvents("CompletionOrTabby"),
     ),
     post("/v1/embeddings", "openai", "Not served: says so", "AnyObject", Refusal),
-    post("/infill", "llama.cpp", "Fill a gap", "InfillRequest", JsonOrEvents("Infilled")),
+    post("/infill", "llama.cpp", "Fill a gap", "InfillRequest", JsonOrEvents("InfillAnswer")),
     get("/props", "llama.cpp", "Properties of the first model", Object),
     post("/tokenize", "llama.cpp", "Text to tokens", "TokenizeRequest", Object),
     post("/detokenize", "llama.cpp", "Tokens to text", "DetokenizeRequest", Object),
@@ -146,7 +146,7 @@ fn responses(gives: &Gives, error: &str) -> Value {
         Object => ("200", content("application/json", "AnyObject")),
         JsonOrEvents(name) => {
             let mut both = content("application/json", name);
-            both["text/event-stream"] = json!({ "schema": text });
+            both["text/event-stream"] = json!({}); // no schema language of 3.1 speaks of events
             ("200", both)
         }
         JsonOrLines(name) => {
@@ -194,6 +194,10 @@ fn schemas() -> Map<String, Value> {
     all.insert("OllamaError".to_owned(), text);
     let either = json!({ "anyOf": [reference("Completion"), reference("TabbyCompletion")] });
     all.insert("CompletionOrTabby".to_owned(), either);
+    let some = json!({ "type": "object", "description": "The fields that `response_fields` names, by their paths" });
+    let each = json!({ "anyOf": [reference("Infilled"), some] });
+    let several = json!({ "type": "array", "items": each, "description": "With `n_cmpl` above 1" });
+    all.insert("InfillAnswer".to_owned(), json!({ "anyOf": [reference("Infilled"), several, some] }));
     let chat = json!({ "allOf": [reference("ChatCompletion")], "description": "The shape of a chat's answer" });
     all.insert("MistralCompletion".to_owned(), chat);
     all.extend(requests::all().into_iter().map(|(name, schema)| (name.to_owned(), schema)));
