@@ -227,7 +227,7 @@ impl Told {
     }
 
     fn mistral_whole(&self, answer: &Answer, text: &str) -> Value {
-        let message = json!({ "role": "assistant", "content": text, "tool_calls": null });
+        let message = json!({ "role": "assistant", "content": text });
         let reason = answer.ending(0).finish.unwrap_or(FinishReason::Length).as_str();
         let choice = json!({ "index": 0, "message": message, "finish_reason": reason });
         let mut whole = self.mistral("chat.completion", choice);
