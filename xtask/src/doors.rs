@@ -60,6 +60,8 @@ const OUTSIDERS: &[(&str, &[&str])] = &[
     ("libc", &["store", "cpu", "cli"]),
     ("clap", &["cli"]),
     ("indicatif", &["cli"]),
+    ("toml_edit", &["cli"]),
+    ("utoipa", &["protocol"]),
     ("minijinja", &[]),
     ("regex", &[]),
     ("fancy-regex", &[]),

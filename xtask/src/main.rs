@@ -7,6 +7,7 @@ mod fuzz;
 mod golden;
 mod limits;
 mod run;
+mod second;
 mod serve;
 mod source;
 mod steps;
@@ -20,7 +21,9 @@ use run::Outcome;
 const HELP: &str = "\
 usage: cargo xtask COMMAND
 
-  test [--keep-going] [--only STEP]... [--list]   install what the tests need, then run all of them
+  test [--keep-going] [--clients] [--only STEP]... [--list]
+                                                  install what the tests need, then run all of them; --clients runs the
+                                                  second tier, too: real clients that take minutes
   tidy [--bless]                                  check the rules of the house; --bless writes LIMITS.md again
   golden [NAME]...                                make the recorded answers in tests/golden again (all, or these scripts)
 

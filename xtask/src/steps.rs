@@ -6,14 +6,18 @@ use std::time::Instant;
 
 use crate::run::{Outcome, cargo, command, output, root, run, succeeds, target};
 use crate::serve::Served;
-use crate::{fuzz, tidy, tools};
+use crate::{fuzz, second, tidy, tools};
 
 const DENY_VERSION: &str = "0.20.2";
 
-struct Step {
-    name: &'static str,
-    what: &'static str,
-    run: fn() -> Outcome,
+/// One of the things that `test` does.
+pub struct Step {
+    /// For `--only`.
+    pub name: &'static str,
+    /// For people.
+    pub what: &'static str,
+    /// Does it.
+    pub run: fn() -> Outcome,
 }
 
 const STEPS: &[Step] = &[
@@ -32,6 +36,12 @@ const STEPS: &[Step] = &[
 struct Options {
     keep_going: bool,
     only: Vec<String>,
+    /// The second tier, too.
+    clients: bool,
+}
+
+fn all() -> impl Iterator<Item = &'static Step> {
+    STEPS.iter().chain(second::STEPS)
 }
 
 /// Runs the steps and prints the summary; the last line counts them.
@@ -39,17 +49,22 @@ pub fn main(args: &[&str]) -> ExitCode {
     let options = match parse(args) {
         Ok(options) => options,
         Err(why) => {
-            eprintln!("{why}\nsteps: {}", STEPS.iter().map(|s| s.name).collect::<Vec<_>>().join(", "));
+            eprintln!("{why}\nsteps: {}", all().map(|s| s.name).collect::<Vec<_>>().join(", "));
             return ExitCode::from(2);
         }
     };
     let Some(options) = options else {
-        STEPS.iter().for_each(|s| println!("{:8} {}", s.name, s.what));
+        all().for_each(|s| println!("{:8} {}", s.name, s.what));
         return ExitCode::SUCCESS;
     };
     let (mut passed, mut failed, mut left_out) = (0, Vec::new(), Vec::new());
     let start = Instant::now();
-    for step in STEPS.iter().filter(|s| options.only.is_empty() || options.only.iter().any(|o| o == s.name)) {
+    let is_second = |s: &Step| second::STEPS.iter().any(|x| x.name == s.name);
+    let is_wanted = |s: &&Step| match options.only.is_empty() {
+        true => options.clients || !is_second(s),
+        false => options.only.iter().any(|o| o == s.name),
+    };
+    for step in all().filter(is_wanted) {
         println!("\n=== {}: {}", step.name, step.what);
         let _ = std::io::stdout().flush();
         let begun = Instant::now();
@@ -82,14 +97,15 @@ pub fn main(args: &[&str]) -> ExitCode {
 
 /// `None`: the steps are to be listed.
 fn parse(args: &[&str]) -> Result<Option<Options>, String> {
-    let mut options = Options { keep_going: false, only: Vec::new() };
+    let mut options = Options { keep_going: false, only: Vec::new(), clients: false };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         match *arg {
             "--keep-going" => options.keep_going = true,
+            "--clients" => options.clients = true,
             "--list" => return Ok(None),
             "--only" => match args.next() {
-                Some(name) if STEPS.iter().any(|s| s.name == *name) => options.only.push(name.to_string()),
+                Some(name) if all().any(|s| s.name == *name) => options.only.push(name.to_string()),
                 name => return Err(format!("no step is called `{}`", name.unwrap_or(&""))),
             },
             arg => return Err(format!("`{arg}` is not an option of test")),
@@ -219,17 +235,18 @@ fn chaos() -> Outcome {
     run(command(python, &[]).arg(script).arg("--vonk").arg(vonk()).args(["--model", &model, "--kills", "6"])).into()
 }
 
-fn no_model() -> Outcome {
+/// The default model is missing.
+pub fn no_model() -> Outcome {
     Outcome::LeftOut("the default model is not on this machine".into())
 }
 
 /// Our own program, built for release.
-fn vonk() -> std::path::PathBuf {
+pub fn vonk() -> std::path::PathBuf {
     target().join("release").join(if cfg!(windows) { "vonk.exe" } else { "vonk" })
 }
 
 /// Path of the default model's file, if it is on this machine.
-fn default_model() -> Option<String> {
+pub fn default_model() -> Option<String> {
     model_path(|m| m["is_default"] == serde_json::Value::Bool(true))
 }
 

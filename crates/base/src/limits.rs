@@ -260,6 +260,15 @@ pub const EVAL_MEMORY_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
 /// Failed requests in a row after which an evaluation is given up.
 pub const EVAL_ASK_FAILURES_MAX: usize = 3;
 
+// Other servers' dialects, and installing a client's configuration.
+
+/// Tokens of an answer to Tabby's clients, which do not say (Tabby's own default).
+pub const TABBY_ANSWER_TOKENS: u32 = 64;
+/// Bytes of a client's configuration file that is read to be changed.
+pub const CLIENT_CONFIG_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Backups of one configuration file; beyond them it is left alone.
+pub const CLIENT_BACKUPS_MAX: u32 = 100;
+
 // Clients of ours: connections, and the server that they find or start.
 
 /// Idle connections that a client of ours keeps to one server.

@@ -5,6 +5,7 @@ mod accounts;
 mod args;
 mod args_keys;
 mod chat;
+mod connect;
 mod edit;
 mod eval;
 mod fault;
@@ -72,5 +73,8 @@ fn start(command: Command) -> Result<(), Fault> {
         Command::Bench(a) => speed::bench(a),
         Command::Eval(a) => eval::eval(a),
         Command::Top(a) => top::top(a),
+        Command::Connect(a) => connect::connect(a),
+        Command::Catalog(a) => connect::catalog(a),
+        Command::Openapi => connect::openapi(),
     }
 }

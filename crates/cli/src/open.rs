@@ -7,7 +7,7 @@ use engine::{Config, Engine, Lm, LmSizes, ModelLm, Probe, Stepper};
 use indicatif::{ProgressBar, ProgressStyle};
 use model::Model;
 use ops::{Backend, Numeric};
-use server::TextKit;
+use server::{About, TextKit};
 use store::{DEFAULT_MODEL, Found, LoadedModel, Store};
 use text::Tokenizer;
 
@@ -77,6 +77,18 @@ impl Opened {
             let tokenizer = Tokenizer::new(vocab).map_err(Fault::input)?;
             TextKit::new(tokenizer, None).map_err(Fault::input)
         })
+    }
+
+    /// What its files say about it, for clients.
+    pub fn about(&self) -> About {
+        let desc = &self.loaded.desc;
+        About {
+            family: desc.arch.clone(),
+            n_params: desc.tensors.iter().map(|t| t.shape.iter().product::<u64>()).sum(),
+            quantization: desc.file_type.clone(),
+            file_bytes: self.loaded.files.iter().map(|f| f.bytes().len() as u64).sum(),
+            sha256: self.found.sha256.as_ref().map(ToString::to_string),
+        }
     }
 
     /// Context length: what was asked for, within what the model was made for.

@@ -54,7 +54,7 @@ fn served(opened: &Opened, text: Arc<TextKit>, mut engine: Box<dyn engine::Stepp
     let defaults = Served::openai_defaults();
     let name = opened.found.name.clone();
     let keeper = if kept { keeper(&name, &mut *engine) } else { None };
-    Served { name, aliases: vec![], stepper: engine, text, created, defaults, keeper }
+    Served { name, aliases: vec![], stepper: engine, text, created, defaults, keeper, about: opened.about() }
 }
 
 /// The disk for a model's prefix cache, after what is there was taken in. Without it everything works, so it is only a note.

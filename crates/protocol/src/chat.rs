@@ -26,7 +26,7 @@ pub struct ChatRequest {
 }
 
 /// Who speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Instructions.
@@ -222,7 +222,7 @@ fn read_tool_call(field: &Field<'_>) -> Result<ToolCall, ApiError> {
 }
 
 /// A whole answer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ChatCompletion {
     /// `chatcmpl-...`
     pub id: String,
@@ -249,7 +249,7 @@ pub struct ChatCompletion {
 }
 
 /// One choice of an answer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ChatChoice {
     /// 0 to n - 1.
     pub index: u32,
@@ -263,7 +263,7 @@ pub struct ChatChoice {
 }
 
 /// What the model said.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ReplyMessage {
     /// `assistant`
     pub role: String,
@@ -278,14 +278,14 @@ pub struct ReplyMessage {
 }
 
 /// Log-probabilities of a chat answer.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ChatLogprobs {
     /// One per generated token.
     pub content: Vec<TokenLogprob>,
 }
 
 /// A token, how likely it was, and the likeliest at its place.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TokenLogprob {
     /// Its text; bytes that are not whole characters become U+FFFD.
     pub token: String,
@@ -295,11 +295,12 @@ pub struct TokenLogprob {
     pub bytes: Option<Vec<u8>>,
     /// The likeliest, in falling order; absent within `top_logprobs` itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(no_recursion)]
     pub top_logprobs: Option<Vec<TokenLogprob>>,
 }
 
 /// A chunk of a streamed answer, as clients read it (`Chunks` writes it).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ChatChunk {
     /// Equal in all chunks.
     pub id: String,
@@ -326,7 +327,7 @@ pub struct ChatChunk {
 }
 
 /// What one chunk adds to one choice.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ChunkChoice {
     /// 0 to n - 1.
     pub index: u32,
@@ -341,7 +342,7 @@ pub struct ChunkChoice {
 }
 
 /// What is new.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Delta {
     /// In the first chunk.
     #[serde(default)]

@@ -97,7 +97,7 @@ fn read_prompts(field: &Field<'_>) -> Result<Vec<Prompt>, ApiError> {
 }
 
 /// A whole answer; also a chunk of a streamed one, whose choices hold what is new.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Completion {
     /// `cmpl-...`
     pub id: String,
@@ -124,7 +124,7 @@ pub struct Completion {
 }
 
 /// One choice of an answer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CompletionChoice {
     /// Place among all choices.
     pub index: u32,
@@ -138,7 +138,7 @@ pub struct CompletionChoice {
 }
 
 /// Log-probabilities of a completion: four lists of equal length.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CompletionLogprobs {
     /// Texts.
     pub tokens: Vec<String>,

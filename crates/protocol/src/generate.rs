@@ -22,7 +22,7 @@ macro_rules! generate_names {
 pub(crate) use generate_names;
 
 /// Parameters of generation. `None` means that the request leaves it to the server.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Generate {
     /// Name as sent; never empty.
     pub model: String,
@@ -205,7 +205,7 @@ fn read_response_format<const N: usize>(o: &Object<'_, N>) -> Result<ResponseFor
 }
 
 /// Why a choice ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
     /// A stop token or stop string.

@@ -9,7 +9,7 @@ use crate::json::{Field, Object};
 use crate::num;
 
 /// How urgent a request is (OpenAI's names).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ServiceTier {
     /// The server decides.

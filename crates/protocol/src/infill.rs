@@ -41,6 +41,14 @@ pub struct InfillRequest {
     pub response_fields: Vec<String>,
 }
 
+impl InfillRequest {
+    /// A gap between two texts and nothing else.
+    pub fn gap(generate: Generate, prefix: String, suffix: String) -> Self {
+        let (middle, extra, response_fields) = (String::new(), Vec::new(), Vec::new());
+        Self { generate, prefix, suffix, middle, extra, n_indent: 0, t_max_predict_ms: None, response_fields }
+    }
+}
+
 /// Reads and checks the body of an infill request. Unknown fields are ignored.
 ///
 /// # Errors
@@ -111,7 +119,7 @@ fn strings(field: &Field<'_>) -> Result<Vec<String>, ApiError> {
 }
 
 /// A whole answer; also the last event of a stream, without text.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Infilled {
     /// Which of `n_cmpl`.
     pub index: u32,
@@ -140,7 +148,7 @@ pub struct Infilled {
 }
 
 /// The parameters that applied.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Settings {
     /// -1 is what the context leaves.
     pub n_predict: i64,
@@ -157,7 +165,7 @@ pub struct Settings {
 }
 
 /// `Timings` in llama.cpp's names; of the first choice.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct InfillTimings {
     /// Prompt tokens that were not computed again.
     pub cache_n: u64,

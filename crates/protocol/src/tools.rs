@@ -339,7 +339,7 @@ fn named(o: &Object<'_, 4>, kind: &Field<'_>) -> Result<String, ApiError> {
 }
 
 /// How a call is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CallKind {
     /// With arguments, JSON.
@@ -359,7 +359,7 @@ impl CallKind {
 }
 
 /// A call within a whole answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ReplyCall {
     /// `call_` and 24 digits.
     pub id: String,
@@ -375,7 +375,7 @@ pub struct ReplyCall {
 }
 
 /// A call of a function.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FunctionCall {
     /// The function; in streams in the call's first chunk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -386,7 +386,7 @@ pub struct FunctionCall {
 }
 
 /// A call of a custom tool.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CustomCall {
     /// The tool; in streams in the call's first chunk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -419,7 +419,7 @@ impl ReplyCall {
 }
 
 /// A call within a chunk, as clients read it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DeltaCall {
     /// Which call of the choice.
     pub index: u32,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Token counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Usage {
     /// Prompt tokens, all prompts of the request, each counted once.
     pub prompt_tokens: u64,
@@ -40,7 +40,7 @@ impl Usage {
 }
 
 /// Part of `Usage`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct PromptTokensDetails {
     /// Prefix hits.
@@ -48,7 +48,7 @@ pub struct PromptTokensDetails {
 }
 
 /// Part of `Usage`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct CompletionTokensDetails {
     /// Tokens of reasoning.
@@ -60,7 +60,7 @@ pub struct CompletionTokensDetails {
 }
 
 /// Where the time went, for the first choice of a request. Milliseconds; rates are tokens per second.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct Timings {
     /// Prompt tokens that were computed (without prefix hits).

@@ -13,6 +13,7 @@ use crate::gate::Gate;
 use crate::keep::Keeper;
 use crate::kit::TextKit;
 use crate::metrics::Metrics;
+use crate::models::About;
 use crate::net::Peers;
 use crate::responses::store::Responses;
 use crate::runner::{self, Runner};
@@ -33,6 +34,8 @@ pub struct Served {
     pub defaults: Sampling,
     /// Saves its prefix cache.
     pub keeper: Option<Box<dyn Keeper>>,
+    /// Told to clients.
+    pub about: About,
 }
 
 impl Served {
@@ -49,6 +52,7 @@ pub(crate) struct Model {
     pub(crate) text: Arc<TextKit>,
     pub(crate) created: u64,
     pub(crate) defaults: Sampling,
+    pub(crate) about: About,
     pub(crate) runner: Runner,
 }
 
@@ -125,9 +129,9 @@ impl App {
         }
         let mut models = Vec::new();
         for s in served {
-            let Served { name, aliases, stepper, text, created, defaults, keeper } = s;
+            let Served { name, aliases, stepper, text, created, defaults, keeper, about } = s;
             let runner = runner::start(&name, stepper, keeper, self.config.limits.queue)?;
-            models.push(Arc::new(Model { name, aliases, text, created, defaults, runner }));
+            models.push(Arc::new(Model { name, aliases, text, created, defaults, about, runner }));
         }
         self.models.set(models).map_err(|_| ServeError::Models("a second time"))
     }

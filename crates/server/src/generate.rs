@@ -18,6 +18,7 @@ use crate::app::{App, Model, Phase};
 use crate::auth;
 use crate::body::{self, Received};
 use crate::caller::Caller;
+use crate::dialect::{self, Dialect, Told as Dialected};
 use crate::grammar::{Cut, constraint};
 use crate::infill::{Bounds, Infill, Told};
 use crate::net::Peer;
@@ -30,6 +31,7 @@ use crate::tools::ToolSet;
 pub(crate) enum Ask {
     OpenAi(Shape),
     Infill,
+    Dialect(Dialect),
 }
 
 /// A request that can be submitted.
@@ -44,7 +46,8 @@ pub(crate) struct Prepared {
     replay: Vec<TokenId>,
     grammar: Option<Arc<Grammar>>,
     tools: Option<ToolSet>,
-    infill: Option<Infill>,
+    pub(crate) infill: Option<Infill>,
+    pub(crate) dialect: Option<Dialect>,
 }
 
 /// Who asked, and when.
@@ -73,9 +76,22 @@ pub(crate) async fn generate(
     let prepared = prepare(&app, ask, received).await?;
     check_open(&app)?; // it may have begun to drain in the meantime
     let number = app.mint();
+    if let Some(dialect) = prepared.dialect.filter(|_| prepared.prompts.is_empty()) {
+        return Dialected::new(dialect, &prepared.model, app.random(number))
+            .loaded(prepared.generate.max_tokens == Some(0));
+    }
     let (mut answer, notes) = started(&app, &prepared, &origin).await?;
-    let Prepared { model, generate, infill, .. } = prepared;
+    let Prepared { model, generate, infill, dialect, .. } = prepared;
 
+    if let Some(dialect) = dialect {
+        let told = Dialected::new(dialect, &model, app.random(number));
+        if generate.stream {
+            let media_type = told.media_type();
+            return stream_response(Body::new(SseBody::new(&app, answer, notes, Writer::Dialect(told))), media_type);
+        }
+        let choices = collect(&app, &mut answer, notes).await?;
+        return Ok(json_response(StatusCode::OK, told.whole(&answer, choices)?));
+    }
     let shape = match (ask, infill) {
         (Ask::OpenAi(shape), _) => shape,
         (_, Some(Infill { told, .. })) if generate.stream => {
@@ -85,7 +101,9 @@ pub(crate) async fn generate(
             let choices = collect(&app, &mut answer, notes).await?;
             return Ok(json_response(StatusCode::OK, told.whole(&answer, choices)?));
         }
-        (Ask::Infill, None) => return Err(ApiError::internal("An infill request was read as another.")),
+        (Ask::Infill | Ask::Dialect(_), None) => {
+            return Err(ApiError::internal("An infill request was read as another."));
+        }
     };
     let id = format!("{}-{:016x}", id_prefix(shape), app.random(number));
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
@@ -136,10 +154,13 @@ pub(crate) fn sse_response<B>(body: B) -> Result<Response<Body>, ApiError>
 where
     B: http_body::Body<Data = axum::body::Bytes, Error = std::convert::Infallible> + Send + 'static,
 {
-    let body = Body::new(body);
+    stream_response(Body::new(body), "text/event-stream; charset=utf-8")
+}
+
+fn stream_response(body: Body, media_type: &'static str) -> Result<Response<Body>, ApiError> {
     let response = Response::builder()
         .status(StatusCode::OK)
-        .header(header::CONTENT_TYPE, "text/event-stream; charset=utf-8")
+        .header(header::CONTENT_TYPE, media_type)
         .header(header::CACHE_CONTROL, "no-cache")
         .header("x-accel-buffering", "no")
         .body(body);
@@ -207,9 +228,8 @@ async fn prepare(app: &Arc<App>, ask: Ask, received: Received) -> Result<Prepare
     on_text_pool(app, move |app| {
         let (prepared, param) = match ask {
             Ask::OpenAi(Shape::Chat) => (prepare_chat(app, protocol::parse_chat(&received.bytes)?)?, "messages"),
-            Ask::OpenAi(Shape::Completion) => {
-                (prepare_completion(app, protocol::parse_completion(&received.bytes)?)?, "prompt")
-            }
+            Ask::OpenAi(Shape::Completion) => (prepare_completion_or_tabby(app, &received.bytes)?, "prompt"),
+            Ask::Dialect(dialect) => (dialect::prepare(app, dialect, &received.bytes)?, "prompt"),
             Ask::Infill => (prepare_infill(app, protocol::parse_infill(&received.bytes)?)?, "input_prefix"),
         };
         check_tokens(&prepared, param)?;
@@ -235,7 +255,7 @@ pub(crate) async fn on_text_pool<T: Send + 'static>(
 
 /// Somebody is typing: what does not fit is left out instead of refused, and the likeliest text is wanted unless the
 /// request says otherwise or wants several.
-fn prepare_infill(app: &App, mut request: InfillRequest) -> Result<Prepared, ApiError> {
+pub(crate) fn prepare_infill(app: &App, mut request: InfillRequest) -> Result<Prepared, ApiError> {
     let model = find_model(app, &request.generate.model)?;
     if request.generate.n == 1 {
         request.generate.temperature.get_or_insert(Temperature::GREEDY);
@@ -249,7 +269,7 @@ fn prepare_infill(app: &App, mut request: InfillRequest) -> Result<Prepared, Api
     Ok(Prepared { infill: Some(infill), ..prepared })
 }
 
-fn prepare_chat(app: &App, request: ChatRequest) -> Result<Prepared, ApiError> {
+pub(crate) fn prepare_chat(app: &App, request: ChatRequest) -> Result<Prepared, ApiError> {
     let model = find_model(app, &request.generate.model)?;
     check_bytes(&model, request.text_bytes(), "messages")?;
     let prompt = model.text.encode_chat(&request, &|bytes| check_bytes(&model, bytes, "messages"))?;
@@ -269,7 +289,15 @@ pub(crate) fn prepare_response(app: &App, request: ChatRequest) -> Result<Prepar
     prepared.with_hints()
 }
 
-fn prepare_completion(app: &App, request: CompletionRequest) -> Result<Prepared, ApiError> {
+/// Tabby's clients ask at the same path.
+fn prepare_completion_or_tabby(app: &App, bytes: &[u8]) -> Result<Prepared, ApiError> {
+    match protocol::parse_completion(bytes) {
+        Err(_) if protocol::tabby::is_tabby(bytes) => dialect::prepare(app, Dialect::Tabby, bytes),
+        request => prepare_completion(app, request?),
+    }
+}
+
+pub(crate) fn prepare_completion(app: &App, request: CompletionRequest) -> Result<Prepared, ApiError> {
     let model = find_model(app, &request.generate.model)?;
     let n_vocab = model.runner.info.n_vocab;
     let suffix_bytes = request.suffix.as_ref().map_or(0, String::len);
@@ -314,7 +342,13 @@ impl Prepared {
             grammar: None,
             tools: None,
             infill: None,
+            dialect: None,
         }
+    }
+
+    /// A request with nothing to compute.
+    pub(crate) fn nothing(model: Arc<Model>, generate: Generate) -> Self {
+        Self::new(model, generate, None, Vec::new(), Class::Chat)
     }
 
     /// Compiles what the answer must look like, and reads the answers that the request brings along. A prediction is a hint and is cut to what can be used of it; a

@@ -11,6 +11,14 @@ use std::time::Duration;
 const TTFT_S: [f64; 12] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 const ITL_S: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0];
 
+/// Computed tokens of a prompt that tells how fast prefill is, and generated ones that tell how fast decode is.
+const PREFILL_TOKENS_MIN: usize = 32;
+const DECODE_TOKENS_MIN: u64 = 16;
+
+fn rate(n: u64, us: u64) -> Option<f64> {
+    (n > 0 && us > 0).then(|| n as f64 * 1e6 / us as f64)
+}
+
 /// How often a duration fell into which bucket.
 #[derive(Debug)]
 pub(crate) struct Histogram {
@@ -69,6 +77,9 @@ pub(crate) struct ModelMetrics {
     pages_total: AtomicUsize,
     rows: AtomicUsize,
     rows_all: AtomicU64,
+    /// Prompt tokens that were computed, and how long, for prompts that were long enough to say something.
+    prefill_tokens: AtomicU64,
+    prefill_us: AtomicU64,
     drafts_offered: [AtomicU64; SOURCES.len()],
     drafts_accepted: [AtomicU64; SOURCES.len()],
     /// From submission to the first token.
@@ -92,6 +103,8 @@ impl Default for ModelMetrics {
             pages_total: AtomicUsize::new(0),
             rows: AtomicUsize::new(0),
             rows_all: AtomicU64::new(0),
+            prefill_tokens: AtomicU64::new(0),
+            prefill_us: AtomicU64::new(0),
             drafts_offered: Default::default(),
             drafts_accepted: Default::default(),
             ttft: Histogram::new(TTFT_S),
@@ -109,6 +122,25 @@ impl ModelMetrics {
         self.pages_total.store(load.pages_total, Relaxed);
         self.rows.store(load.rows, Relaxed);
         self.rows_all.fetch_add(load.rows as u64, Relaxed);
+    }
+
+    /// The prompt of a sequence was computed: so many tokens in this time. Short ones say little about speed.
+    pub(crate) fn count_prefill(&self, n: usize, took: Duration) {
+        if n >= PREFILL_TOKENS_MIN {
+            self.prefill_tokens.fetch_add(n as u64, Relaxed);
+            self.prefill_us.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Relaxed);
+        }
+    }
+
+    /// Prompt tokens per second of one sequence; `None` until a prompt has told.
+    pub(crate) fn prefill_tps(&self) -> Option<f64> {
+        rate(self.prefill_tokens.load(Relaxed), self.prefill_us.load(Relaxed))
+    }
+
+    /// Generated tokens per second of one sequence; `None` until there were some.
+    pub(crate) fn decode_tps(&self) -> Option<f64> {
+        let n = self.itl.counts.iter().map(|c| c.load(Relaxed)).sum();
+        rate(n, self.itl.sum_us.load(Relaxed)).filter(|_| n >= DECODE_TOKENS_MIN)
     }
 
     /// A sequence has ended.

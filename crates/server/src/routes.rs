@@ -6,8 +6,8 @@ use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
+use protocol::ApiError;
 use protocol::chunks::Shape;
-use protocol::{ApiError, ModelList};
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,17 +16,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 
-use crate::app::{App, Model, Phase};
+use crate::app::{App, Phase};
 use crate::auth;
 use crate::caller::Caller;
+use crate::dialect;
 use crate::extras::{self, Extra};
 use crate::gate::check_content_type;
-use crate::generate::{self, Ask, check_open, find_model, json_response};
+use crate::generate::{self, Ask, json_response};
 use crate::metrics::{self, Row};
+use crate::models;
 use crate::net::{Peer, Seat};
+use crate::ollama;
 use crate::responses;
 
-type Answered = Result<Response<Body>, ApiError>;
+pub(crate) type Answered = Result<Response<Body>, ApiError>;
 
 /// All paths.
 pub(crate) fn router(app: Arc<App>) -> Router {
@@ -34,8 +37,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/health", get(|| async { status_json(StatusCode::OK, "ok") }))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics_text))
-        .route("/v1/models", get(|State(app): State<Arc<App>>| async move { rendered(list_models(&app)) }))
-        .route("/v1/models/{*id}", get(one_model))
+        .route("/openapi.json", get(|| async { models::openapi() }))
+        .route("/v1/models", get(|State(app): State<Arc<App>>| async move { rendered(models::list(&app)) }))
+        .route("/v1/models/{*id}", get(models::one))
         .route("/v1/chat/completions", post(chat))
         .route("/v1/completions", post(completions))
         .route("/v1/responses", post(respond).get(respond_on_websocket))
@@ -50,6 +54,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/tokenize", post(|s, h, b| extra(Extra::Tokenize, s, h, b)))
         .route("/detokenize", post(|s, h, b| extra(Extra::Detokenize, s, h, b)))
         .route("/apply-template", post(|s, h, b| extra(Extra::ApplyTemplate, s, h, b)))
+        .merge(dialect::routes())
         .fallback(|| async {
             error_response(&ApiError::of(
                 404,
@@ -71,6 +76,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 /// Around everything: who may ask, what a panic costs, what is counted.
 async fn wrap(State(app): State<Arc<App>>, request: Request, next: Next) -> Response<Body> {
     let endpoint = endpoint(request.uri().path());
+    let is_ollama = request.uri().path().starts_with("/api/");
     if !matches!(endpoint.0, "health" | "ready" | "metrics") {
         app.asked.fetch_add(1, Relaxed);
     }
@@ -93,6 +99,9 @@ async fn wrap(State(app): State<Arc<App>>, request: Request, next: Next) -> Resp
             response
         }
     };
+    if let Some(error) = response.extensions_mut().remove::<ApiError>().filter(|_| is_ollama) {
+        *response.body_mut() = Body::from(ollama::error_body(&error).to_string());
+    }
     if app.phase() != Phase::Open && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -115,6 +124,7 @@ fn endpoint(path: &str) -> (&'static str, bool) {
         "/health" => ("health", false),
         "/ready" => ("ready", false),
         "/metrics" => ("metrics", false),
+        "/openapi.json" => ("openapi", false),
         "/v1/chat/completions" => ("chat", true),
         "/v1/completions" => ("completions", true),
         "/infill" => ("infill", true),
@@ -125,7 +135,7 @@ fn endpoint(path: &str) -> (&'static str, bool) {
         "/v1/responses" => ("responses", true),
         p if p.starts_with("/v1/responses/") => ("kept_responses", false),
         p if p.starts_with("/v1/models") => ("models", false),
-        _ => ("other", false),
+        p => dialect::endpoint(p).unwrap_or(("other", false)),
     }
 }
 
@@ -139,7 +149,7 @@ async fn uncaught<F: Future>(future: F) -> Option<F::Output> {
     .await
 }
 
-fn rendered(answered: Answered) -> Response<Body> {
+pub(crate) fn rendered(answered: Answered) -> Response<Body> {
     answered.unwrap_or_else(|e| error_response(&e))
 }
 
@@ -147,6 +157,7 @@ fn rendered(answered: Answered) -> Response<Body> {
 pub(crate) fn error_response(error: &ApiError) -> Response<Body> {
     let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = json_response(status, error.to_json());
+    response.extensions_mut().insert(error.clone()); // other dialects say it in their own shape
     let headers = response.headers_mut();
     if error.status == 401 {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -194,29 +205,9 @@ async fn metrics_text(State(app): State<Arc<App>>) -> Response<Body> {
     response
 }
 
-fn wire_model(m: &Model) -> protocol::Model {
-    protocol::Model {
-        id: m.name.clone(),
-        object: "model".to_owned(),
-        created: m.created,
-        owned_by: "vonk".to_owned(),
-        max_model_len: Some(m.runner.info.n_ctx as u64),
-        aliases: m.aliases.clone(),
-    }
-}
-
-fn json_of<T: serde::Serialize>(value: &T) -> Answered {
+pub(crate) fn json_of<T: serde::Serialize>(value: &T) -> Answered {
     let json = serde_json::to_vec(value).map_err(|e| ApiError::internal(e.to_string()))?;
     Ok(json_response(StatusCode::OK, json))
-}
-
-fn list_models(app: &App) -> Answered {
-    check_open(app)?;
-    json_of(&ModelList { object: "list".to_owned(), data: auth::known_models(app).map(|m| wire_model(m)).collect() })
-}
-
-async fn one_model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response<Body> {
-    rendered(check_open(&app).and_then(|()| find_model(&app, &id)).and_then(|m| json_of(&wire_model(&m))))
 }
 
 async fn chat(

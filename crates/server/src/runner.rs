@@ -249,6 +249,7 @@ struct Route {
     is_waiting: bool,
     is_prefilled: bool,
     submitted: Instant,
+    admitted: Option<Instant>,
     last_token: Option<Instant>,
     /// Tokens of the present step.
     burst: Vec<TokenId>,
@@ -348,7 +349,8 @@ impl Driver {
                 Mail::Submit { request, choice, to } => {
                     let submitted = Instant::now();
                     let (is_waiting, is_prefilled, last_token, burst) = (true, false, None, Vec::new());
-                    let route = Route { choice, to, is_waiting, is_prefilled, submitted, last_token, burst };
+                    let admitted = None;
+                    let route = Route { choice, to, is_waiting, is_prefilled, submitted, admitted, last_token, burst };
                     self.routes.insert(request.id, route);
                     events.push(Event::Submit(request));
                 }
@@ -444,9 +446,12 @@ impl Mailbox {
             self.waiting.fetch_sub(1, SeqCst);
         }
         match &news {
+            News::Admitted => route.admitted = Some(at),
             News::Prefilled { n_prompt, n_cached } if !std::mem::replace(&mut route.is_prefilled, true) => {
                 self.metrics.prompt_tokens.fetch_add(*n_prompt as u64, Relaxed);
                 self.metrics.cached_tokens.fetch_add(*n_cached as u64, Relaxed);
+                let took = route.admitted.map_or(Duration::ZERO, |from| at.saturating_duration_since(from));
+                self.metrics.count_prefill(n_prompt.saturating_sub(*n_cached), took);
             }
             News::Tokens(tokens) => self.count_tokens(route, tokens.len() as u64, at),
             News::Scored { .. } => self.count_tokens(route, 1, at),

@@ -21,6 +21,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::answer::{Answer, Piece, Scored};
 use crate::app::{App, Phase};
+use crate::dialect;
 use crate::generate::{engine_stopped, shutting_down, sse_response};
 use crate::infill::Told;
 use crate::responses::turn::Turn;
@@ -48,6 +49,7 @@ pub(crate) enum Writer {
     OpenAi(OpenAi),
     Infill(Told),
     Responses(Box<Turn>),
+    Dialect(dialect::Told),
 }
 
 /// OpenAI's chunks.
@@ -114,7 +116,7 @@ impl SseBody {
         let mut out = Vec::with_capacity(1024);
         match &mut writer {
             Writer::OpenAi(w) => (0..answer.len()).for_each(|index| w.chunks.begin(&mut out, index as u32)),
-            Writer::Infill(_) => {}
+            Writer::Infill(_) | Writer::Dialect(_) => {}
             Writer::Responses(turn) => turn.begin(&mut out),
         }
         Self {
@@ -151,7 +153,10 @@ impl SseBody {
             return Poll::Ready(());
         }
         ready!(self.ping.as_mut().poll(cx));
-        self.out.extend_from_slice(chunks::PING);
+        match &self.writer {
+            Writer::Dialect(w) => w.ping(&mut self.out),
+            _ => self.out.extend_from_slice(chunks::PING),
+        }
         Poll::Ready(())
     }
 
@@ -160,20 +165,22 @@ impl SseBody {
             Writer::OpenAi(w) => w.write(&mut self.out, piece, &self.answer),
             Writer::Infill(w) => w.write(&mut self.out, piece, &self.answer),
             Writer::Responses(turn) => turn.write(&mut self.out, piece, &self.answer),
+            Writer::Dialect(w) => w.write(&mut self.out, piece, &self.answer),
         }
         self.is_ended = self.answer.is_done();
     }
 
     fn fail(&mut self, error: &ApiError) {
+        self.is_ended = true;
         match &mut self.writer {
             Writer::Responses(turn) => turn.fail(&mut self.out, error),
+            Writer::Dialect(w) => w.fail(&mut self.out, error),
             Writer::Infill(_) => chunks::error_event(&mut self.out, error),
             Writer::OpenAi(_) => {
                 chunks::error_event(&mut self.out, error);
                 self.out.extend_from_slice(chunks::DONE);
             }
         }
-        self.is_ended = true;
     }
 }
 

@@ -20,8 +20,8 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::answer::Answer;
 use crate::app::{App, Phase};
-use crate::body::Share;
 use crate::auth;
+use crate::body::Share;
 use crate::caller::Caller;
 use crate::generate::{Origin, check_open, engine_stopped, on_text_pool, shutting_down, started};
 use crate::net::Seat;

@@ -296,6 +296,7 @@ pub fn served(name: &str, engine: Echo) -> Served {
         created: 1_700_000_000,
         defaults,
         keeper: None,
+        about: server::About::default(),
     }
 }
 

@@ -35,6 +35,7 @@ pub fn serve(hint: &str) -> Running {
             created: 1,
             defaults,
             keeper: None,
+            about: server::About::default(),
         }])
         .unwrap();
     running
