@@ -53,8 +53,11 @@ class Codex:
         shown = subprocess.run([self.codex, "debug", "models"], env=self.env("list", ""), capture_output=True, text=True)
         models = json.loads(shown.stdout)
         entry = next((m for m in models["models"] if m.get("apply_patch_tool_type")), models["models"][0])
-        entry.update(slug=self.model, display_name=self.model, base_instructions="You are a coding agent.")
-        for name in ("model_messages", "upgrade", "availability_nux"):
+        entry.update(slug=self.model, display_name=self.model, base_instructions="You are a coding agent.", upgrade=None)
+        # What only its own service has; the tools of a plain agent remain, apply_patch with its grammar among them.
+        entry.update(context_window=32_768, input_modalities=["text"], experimental_supported_tools=[])
+        entry.update(supports_search_tool=False, use_responses_lite=False, shell_type="shell_command")
+        for name in ("model_messages", "availability_nux", "tool_mode", "multi_agent_version", "max_context_window"):
             entry.pop(name, None)
         path = self.folder / "catalog.json"
         path.write_text(json.dumps({"models": [entry]}))

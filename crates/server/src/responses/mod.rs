@@ -88,6 +88,8 @@ pub(crate) fn prepare(app: &App, asked: &Asked) -> Result<Prepared, ApiError> {
         if let Some(param) = &mut e.param {
             *param = match param.split_once('.') {
                 None if param == "messages" => "input".to_owned(),
+                // The place is that in a flat list in chat's shape; the message names the tool.
+                _ if param.starts_with("tools[") => "tools".to_owned(),
                 Some(("response_format", rest)) => {
                     format!("text.format.{}", rest.strip_prefix("json_schema.").unwrap_or(rest))
                 }
