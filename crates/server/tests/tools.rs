@@ -152,6 +152,7 @@ fn what_the_model_says_becomes_calls() {
         assert_eq!(custom, (None, vec![(CallKind::Custom, "patch".into(), "*** a\n".into())], calls));
     }
     knobs.burst.store(1, SeqCst);
+    knobs.step_ms.store(1, SeqCst);
     let before = knobs.seen("decode");
     said(&format!("{CALL}{}", "x".repeat(500)), json!({ "parallel_tool_calls": false }));
     assert!(knobs.wait("decode", before + 2), "nothing is computed after the only call");
