@@ -1,6 +1,7 @@
 //! The reference KV cache: `[layer][page][kv_head][position][d_head]`, keys and values apart, in f16 (f32 when exact) or in
 //! int8 with a scale for each block of a head.
 
+use ops::math::{rotate, rotate_len};
 use ops::{KvShape, KvType, Numeric, OpsError, PAGE_LEN};
 use quant::KV_BLOCK;
 use quant::half::{f16_to_f32, f32_to_f16_sat};
@@ -122,6 +123,8 @@ impl Store {
 pub struct Kv {
     /// Sizes.
     pub shape: KvShape,
+    /// How they are kept.
+    pub kept: KvType,
     keys: Store,
     values: Store,
 }
@@ -131,7 +134,7 @@ impl Kv {
     pub fn new(shape: KvShape, numeric: Numeric, kept: KvType) -> Result<Self, OpsError> {
         let rows = shape.n_layers * shape.n_pages * shape.n_kv_heads * PAGE_LEN;
         let new = || Store::new(rows, shape.d_head, numeric, kept);
-        Ok(Self { shape, keys: new()?, values: new()? })
+        Ok(Self { shape, kept, keys: new()?, values: new()? })
     }
 
     /// The row of one position and head.
@@ -145,12 +148,16 @@ impl Kv {
         let d = self.shape.d_head;
         for head in 0..self.shape.n_kv_heads {
             let at = self.at(layer, page, head, slot);
-            self.keys.put(at, &k[head * d..][..d]);
+            let mut key = k[head * d..][..d].to_vec();
+            if self.kept == KvType::Q8 {
+                rotate(&mut key, rotate_len(d));
+            }
+            self.keys.put(at, &key);
             self.values.put(at, &v[head * d..][..d]);
         }
     }
 
-    /// Keys and values `[n, d_head]` of positions `start..start + n` of one head.
+    /// Keys (as kept: in int8, rotated) and values `[n, d_head]` of positions `start..start + n` of one head.
     pub fn read(&self, layer: usize, head: usize, start: usize, n: usize, pages: &[u32]) -> (Vec<f32>, Vec<f32>) {
         let d = self.shape.d_head;
         let (mut ks, mut vs) = (Vec::with_capacity(n * d), Vec::with_capacity(n * d));

@@ -304,13 +304,17 @@ impl Backend for Portable {
     }
     fn attend(&mut self, q: &Act, n_heads: usize, kv: &Kv, layer: usize, batch: Batch<'_>, out: &mut Act) {
         let (d_head, group) = (kv.shape.d_head, n_heads / kv.shape.n_kv_heads);
-        let scale = 1.0 / (d_head as f32).sqrt();
+        let (rotated, len) = (kv.kept == KvType::Q8, math::rotate_len(d_head));
+        let scale = 1.0 / (d_head as f32).sqrt() / if rotated { len as f32 } else { 1.0 };
         let stride = out.stride;
         let out = Out::new(out.all_mut());
         self.pool.run(batch.rows.len() * n_heads, 4, &|item, _| {
             let (i, h) = (item / n_heads, item % n_heads);
             let row = batch.rows[i];
-            let query: Vec<f32> = q.row(i)[h * d_head..][..d_head].iter().map(|x| x * scale).collect();
+            let mut query: Vec<f32> = q.row(i)[h * d_head..][..d_head].iter().map(|x| x * scale).collect();
+            if rotated {
+                math::rotate(&mut query, len);
+            }
             let keys = row.pos as usize + 1;
             let mut merged: Option<attention::Partial> = None;
             for start in (0..keys).step_by(attention::CHUNK) {

@@ -7,6 +7,7 @@ use super::kv::codes_and_scales;
 use super::{Kv, Lanes};
 use crate::mem::LANES;
 use ops::attention::CHUNK;
+use ops::math::{ROTATE_MAX, rotate, rotate_len};
 use ops::{KvType, PAGE_LEN};
 use quant::KV_BLOCK;
 
@@ -155,14 +156,24 @@ macro_rules! compiled {
 }
 
 impl Item<'_> {
+    #[inline(always)]
     fn scale_queries(&mut self) {
         let (d, d_pad) = (self.job.kv.shape.d_head, self.job.kv.d_pad());
-        let scale = 1.0 / (d as f32).sqrt();
+        let (rotated, len) = (self.job.kv.kept == KvType::Q8, rotate_len(d));
+        let scale = 1.0 / (d as f32).sqrt() / if rotated { len as f32 } else { 1.0 };
+        let mut run = [0.0; ROTATE_MAX];
         let tiles = self.job.queries.chunks(self.tile).zip(self.queries.chunks_mut(self.tile * d_pad));
         for (queries, out) in tiles {
             let n = queries.len();
             for (v, q) in queries.iter().enumerate() {
-                out.chunks_exact_mut(n).zip(*q).for_each(|(o, x)| o[v] = x * scale);
+                for (q, out) in q.chunks(ROTATE_MAX).zip(out.chunks_mut(ROTATE_MAX * n)) {
+                    let run = &mut run[..q.len()];
+                    run.iter_mut().zip(q).for_each(|(o, x)| *o = x * scale);
+                    if rotated {
+                        rotate(run, len);
+                    }
+                    out.chunks_exact_mut(n).zip(run).for_each(|(o, x)| o[v] = *x);
+                }
             }
         }
     }
