@@ -31,7 +31,9 @@ pub enum KvType {
     /// f16; f32 where everything is computed exactly.
     #[default]
     F16,
-    /// int8 and an f16 scale for each `quant::KV_BLOCK` elements of a head (`quant::kv`).
+    /// int8 and an f16 scale for each `quant::KV_BLOCK` elements of a head (`quant::kv`). Keys are rotated before
+    /// (`math::rotate`), and so are the queries that meet them: some models' keys have a few channels a hundred times as large
+    /// as the rest, which then get no code but zero.
     Q8,
 }
 

@@ -153,8 +153,8 @@ pub fn rope_head(head: &mut [f32], angles: &[f32], interleaved: bool) {
     }
 }
 
-/// Most elements that `rotate` mixes.
-pub const ROTATE_MAX: usize = 128;
+/// Most elements that `rotate` mixes: those that share a scale. Further ones would only share their outliers.
+pub const ROTATE_MAX: usize = quant::KV_BLOCK;
 
 /// How many neighbouring elements of a head `rotate` mixes: the largest power of two that divides it, at most `ROTATE_MAX`.
 pub fn rotate_len(d_head: usize) -> usize {

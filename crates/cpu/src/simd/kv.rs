@@ -5,7 +5,7 @@
 
 use super::Lanes;
 use crate::mem::{Aligned, LANES};
-use ops::math::{ROTATE_MAX, rotate, rotate_len};
+use ops::math::{rotate, rotate_len};
 use ops::{KvShape, KvType, OpsError, PAGE_LEN};
 use quant::KV_BLOCK;
 use quant::half::f32_to_f16_sat;
@@ -158,24 +158,23 @@ pub unsafe fn kv_put<L: Lanes>(slot: &mut Slot<'_>, k: &[f32], v: &[f32]) {
     }
 }
 
-/// The definition itself, compiled for the instruction set.
+/// Values as they are, keys rotated first (`ops::math::rotate`). The definition itself, compiled for the instruction set.
 #[inline(always)]
 fn put_codes(slot: &mut Slot<'_>, k: &[f32], v: &[f32]) {
     let (d, at) = (slot.d_head, slot.slot);
     let (group, lane, blocks) = (at / LANES, at % LANES, d.div_ceil(KV_BLOCK));
-    let (mut q, mut rotated) = ([0i8; KV_BLOCK], [0f32; ROTATE_MAX]);
+    let (mut q, mut rotated) = ([0i8; KV_BLOCK], [0f32; KV_BLOCK]);
+    let len = rotate_len(d);
     for (head, (k, v)) in k.chunks_exact(d).zip(v.chunks_exact(d)).enumerate() {
         let (codes, scales) = codes_and_scales_mut(&mut slot.keys[head * slot.head_len..][..slot.head_len], slot.d_pad);
-        let mut codes = codes[group * LANES * d..][..LANES * d].chunks_mut(KV_BLOCK * LANES);
-        let mut scales = scales[group * blocks * LANES..][..blocks * LANES].chunks_exact_mut(LANES);
-        for ks in k.chunks(ROTATE_MAX) {
+        let codes = codes[group * LANES * d..][..LANES * d].chunks_mut(KV_BLOCK * LANES);
+        let scales = scales[group * blocks * LANES..][..blocks * LANES].chunks_exact_mut(LANES);
+        for ((ks, codes), scales) in k.chunks(KV_BLOCK).zip(codes).zip(scales) {
             let rotated = &mut rotated[..ks.len()];
             rotated.copy_from_slice(ks);
-            rotate(rotated, rotate_len(d));
-            for ((ks, codes), scales) in rotated.chunks(KV_BLOCK).zip(&mut codes).zip(&mut scales) {
-                scales[lane] = quantise_kv(ks, &mut q);
-                codes.chunks_exact_mut(LANES).zip(q).for_each(|(c, q)| c[lane] = q);
-            }
+            rotate(rotated, len);
+            scales[lane] = quantise_kv(rotated, &mut q);
+            codes.chunks_exact_mut(LANES).zip(q).for_each(|(c, q)| c[lane] = q);
         }
         let values = &mut slot.values[head * slot.head_len..][..slot.head_len];
         let (codes, scales) = codes_and_scales_mut(values, slot.d_pad);
