@@ -141,7 +141,7 @@ fn attention<B: Backend>(b: &mut B, n: usize, depth: usize, reps: usize) -> Resu
         kernel: format!("attend {heads}/{kv_heads}x{d} depth {depth}"),
         rows: n,
         ms: s * 1e3,
-        gbps: (depth * kv_heads * d * 2 * 2) as f64 / s / 1e9,
+        gbps: (depth * kv_heads * b.kv_type().head_bytes(d) * 2) as f64 / s / 1e9,
         gops: (keys * heads * d * 2 * 2) as f64 / s / 1e9,
     })
 }

@@ -84,6 +84,15 @@ pub enum BackendKind {
     Cpu,
 }
 
+/// How keys and values can be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum KvKind {
+    /// 16 bits (32 where --backend is exact)
+    F16,
+    /// 8 bits: half the memory, nearly the same answers
+    Q8,
+}
+
 /// Instruction sets that can be forced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum IsaKind {
@@ -108,6 +117,9 @@ pub struct Engine {
     /// Context length in tokens [default: the model's, at most 32768]
     #[arg(long, value_parser = clap::value_parser!(u32).range(16..=1_048_576))]
     pub ctx: Option<u32>,
+    /// How to keep keys and values
+    #[arg(long, value_enum, default_value = "f16")]
+    pub kv: KvKind,
 }
 
 /// Options of everything that chooses tokens.

@@ -85,7 +85,7 @@ pub fn rm(args: args::Rm) -> Result<(), Fault> {
 pub fn inspect(args: args::Inspect) -> Result<(), Fault> {
     let opened = open(Some(&args.model))?;
     let (desc, hp) = (&opened.loaded.desc, &opened.loaded.desc.hp);
-    let traffic = model::traffic(desc);
+    let traffic = model::traffic(desc, ops::KvType::F16);
     let container = match &desc.container {
         Container::Gguf { version, .. } => format!("GGUF v{version}"),
         Container::Safetensors { files } => format!("safetensors, {files} files"),

@@ -1,12 +1,12 @@
 //! From a model's name to something that runs: store, backend, weights, text side.
 
-use crate::args::{BackendKind, Engine as EngineArgs, IsaKind};
+use crate::args::{BackendKind, Engine as EngineArgs, IsaKind, KvKind};
 use crate::fault::Fault;
 use cpu::{Cpu, Isa, Portable};
 use engine::{Config, Engine, Lm, LmSizes, ModelLm, Probe, Stepper};
 use indicatif::{ProgressBar, ProgressStyle};
 use model::Model;
-use ops::{Backend, Numeric};
+use ops::{Backend, KvType, Numeric};
 use server::{About, TextKit};
 use store::{DEFAULT_MODEL, Found, LoadedModel, Store};
 use text::Tokenizer;
@@ -40,24 +40,33 @@ pub trait WithBackend {
 
 /// Makes the backend that the options name and hands it on.
 pub fn with_backend<W: WithBackend>(args: &EngineArgs, work: W) -> Result<W::Out, Fault> {
-    let threads = threads(args);
+    let (threads, kept) = (threads(args), kv_type(args));
+    let portable = |numeric| Portable::new(numeric, threads).with_kv(kept);
     match args.backend {
-        BackendKind::Exact => work.run(Portable::new(Numeric::Exact, threads)),
-        BackendKind::Portable => work.run(Portable::new(Numeric::Quantised, threads)),
+        BackendKind::Exact => work.run(portable(Numeric::Exact)),
+        BackendKind::Portable => work.run(portable(Numeric::Quantised)),
         BackendKind::Cpu => {
             let isa = args.isa.map(|isa| match isa {
                 IsaKind::Avx2 => Isa::Avx2,
                 IsaKind::Avx512 => Isa::Avx512,
             });
             match (Cpu::new(isa, threads), isa) {
-                (Some(cpu), _) => work.run(cpu),
+                (Some(cpu), _) => work.run(cpu.with_kv(kept)),
                 (None, Some(isa)) => Err(Fault::input(format!("this machine has no {isa:?}; leave --isa out"))),
                 (None, None) => {
                     eprintln!("note: this CPU has no AVX2; using the portable backend, which is slow");
-                    work.run(Portable::new(Numeric::Quantised, threads))
+                    work.run(portable(Numeric::Quantised))
                 }
             }
         }
+    }
+}
+
+/// How keys and values are kept.
+pub fn kv_type(args: &EngineArgs) -> KvType {
+    match args.kv {
+        KvKind::F16 => KvType::F16,
+        KvKind::Q8 => KvType::Q8,
     }
 }
 
@@ -114,12 +123,13 @@ impl Opened {
         Ok(model)
     }
 
-    /// What equal logit bits are promised for: digest, version, numeric mode.
+    /// What equal logit bits are promised for: digest, version, numeric mode, keys and values.
     fn fingerprint<B: Backend>(&self, backend: &B) -> String {
         let model = self.found.sha256.as_ref().map_or_else(|| self.sample_hash(), ToString::to_string);
         let numeric = if backend.numeric() == Numeric::Exact { "exact" } else { "q8" };
+        let kv = if backend.kv_type() == KvType::Q8 { "-kv8" } else { "" };
         let short: String = model.chars().take(12).collect();
-        format!("vonk-{}-{short}-{numeric}", env!("CARGO_PKG_VERSION"))
+        format!("vonk-{}-{short}-{numeric}{kv}", env!("CARGO_PKG_VERSION"))
     }
 
     /// For files outside the store, whose digest nobody computed: a hash of their lengths and of 64 bytes in every 64 KiB,
@@ -176,7 +186,7 @@ impl Opened {
             let what = "a draft model must have the same vocabulary; leave --draft-model out or name a smaller model";
             return Err(Fault::input(format!("{draft} cannot draft for {large}: {what} of the same family")));
         }
-        let bytes = |o: &Self| model::traffic(&o.loaded.desc).weight_bytes as f32;
+        let bytes = |o: &Self| model::traffic(&o.loaded.desc, KvType::F16).weight_bytes as f32;
         let lm = with_backend(args, Make(self, config.draft_sizes()))?;
         Ok((lm, bytes(self) / bytes(large)))
     }

@@ -2,7 +2,7 @@
 
 use crate::args;
 use crate::fault::{Fault, print_json};
-use crate::open::{Opened, WithBackend, open, threads, with_backend};
+use crate::open::{Opened, WithBackend, kv_type, open, threads, with_backend};
 use crate::speed::{ceilings, ceilings_again, demand};
 use ::bench::ceiling::{Ceilings, Demand, Work};
 use ::bench::kernels::{Kernel, Shape, measure_shapes};
@@ -35,7 +35,7 @@ pub fn roofline(args: &args::BenchRoofline) -> Result<(), Fault> {
     let shapes = shapes(&opened.loaded.desc);
     let kernels = with_backend(&args.engine, Kernels(&shapes, args.reps))?;
     eprintln!("measuring whole passes");
-    let demand = demand(&opened.loaded.desc);
+    let demand = demand(&opened.loaded.desc, kv_type(&args.engine));
     let mut points = with_backend(&args.engine, Passes { opened: &opened, demand, reps: args.reps })?;
     points.extend(kernels.iter().map(kernel_point));
     let ceilings = ceilings_again(threads, Some(before)).unwrap_or(before);

@@ -2,7 +2,7 @@
 
 use crate::args::{self, BenchWhat};
 use crate::fault::{Fault, print_json};
-use crate::open::{Opened, WithBackend, open, threads, with_backend};
+use crate::open::{Opened, WithBackend, kv_type, open, threads, with_backend};
 use crate::servers;
 use ::bench::ceiling::{Bound, Ceilings, Demand};
 use ::bench::kernels::{self, Kernel};
@@ -10,7 +10,7 @@ use ::bench::local::{Local, Part, Plan, measure, measure_rows};
 use ::bench::stats;
 use cpu::Ceiling;
 use formats::ModelDesc;
-use ops::Backend;
+use ops::{Backend, KvType};
 use quant::DType;
 use serde_json::{Map, Value, json};
 use std::time::Instant;
@@ -20,9 +20,9 @@ const READ_BYTES: usize = 512 << 20;
 /// Repetitions of a ceiling's measurement.
 const CEILING_REPS: usize = 7;
 
-/// What a pass of this model needs.
-pub fn demand(desc: &ModelDesc) -> Demand {
-    let (traffic, hp) = (model::traffic(desc), &desc.hp);
+/// What a pass of this model needs, where keys and values are kept so.
+pub fn demand(desc: &ModelDesc, kept: KvType) -> Demand {
+    let (traffic, hp) = (model::traffic(desc, kept), &desc.hp);
     let head_macs = (hp.d_model * hp.n_vocab) as u64;
     Demand {
         weight_bytes: traffic.weight_bytes,
@@ -54,7 +54,7 @@ pub fn bench(args: args::Bench) -> Result<(), Fault> {
         return servers::remote(url, &args);
     }
     let opened = open(args.model.as_deref())?;
-    let (before, demand) = (ceilings(threads(&args.engine)), demand(&opened.loaded.desc));
+    let (before, demand) = (ceilings(threads(&args.engine)), demand(&opened.loaded.desc, kv_type(&args.engine)));
     let mut reports = Vec::new();
     for depth in &args.depth {
         let plan = Plan { depth: *depth, prefill: args.prefill, decode: args.decode, reps: args.reps };
@@ -71,7 +71,7 @@ pub fn bench(args: args::Bench) -> Result<(), Fault> {
         reports.push(local);
     }
     if !args.json {
-        print_table(&opened, &reports, threads(&args.engine));
+        print_table(&opened, &reports, &args.engine);
     }
     Ok(())
 }
@@ -122,7 +122,7 @@ fn bench_rows(args: args::BenchRows) -> Result<(), Fault> {
     let mut rows = with_backend(&args.engine, MeasureRows(&opened, &args))?;
     let ceilings = ceilings_again(threads(&args.engine), before);
     if let Some(ceilings) = ceilings {
-        let demand = demand(&opened.loaded.desc);
+        let demand = demand(&opened.loaded.desc, kv_type(&args.engine));
         rows.iter_mut().for_each(|r| r.put_beside(ceilings, &demand, args.depth));
     }
     if args.json {
@@ -247,8 +247,8 @@ fn bench_ceiling(args: &args::BenchCeiling) -> Result<(), Fault> {
 }
 
 /// Figures beside what memory and arithmetic would allow.
-fn print_table(opened: &Opened, reports: &[Local], threads: usize) {
-    let traffic = model::traffic(&opened.loaded.desc);
+fn print_table(opened: &Opened, reports: &[Local], engine: &args::Engine) {
+    let (traffic, threads) = (model::traffic(&opened.loaded.desc, kv_type(engine)), threads(engine));
     println!(
         "{}, {threads} threads; {} weight bytes and {} KV bytes per position and token",
         opened.found.name, traffic.weight_bytes, traffic.kv_bytes_per_position

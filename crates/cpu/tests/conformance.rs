@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use cpu::{Cpu, Isa, Portable};
-use ops::{Numeric, conformance};
+use ops::{KvType, Numeric, conformance};
 
 /// Every instruction set of this machine at 1, 2 and 3 threads.
 fn backends() -> Vec<Cpu> {
@@ -35,22 +35,33 @@ fn attention_has_the_reference_bits() {
 }
 
 #[test]
+fn attention_over_eight_bits_has_the_reference_bits() {
+    let mut eight: Vec<Cpu> = backends().into_iter().map(|b| b.with_kv(KvType::Q8)).collect();
+    conformance::check_attention(&mut eight, &mut reference().with_kv(KvType::Q8)).unwrap();
+}
+
+#[test]
 fn a_copied_page_answers_like_its_original() {
-    backends().iter_mut().try_for_each(conformance::check_page_copy).unwrap();
-    conformance::check_page_copy(&mut reference()).unwrap();
+    for kept in [KvType::F16, KvType::Q8] {
+        backends().into_iter().try_for_each(|b| conformance::check_page_copy(&mut b.with_kv(kept))).unwrap();
+        conformance::check_page_copy(&mut reference().with_kv(kept)).unwrap();
+    }
 }
 
 #[test]
 fn a_page_read_as_bytes_and_written_elsewhere_answers_like_its_original() {
-    let cpus = || Isa::ALL.into_iter().filter_map(|isa| Cpu::new(Some(isa), 2));
-    for mut from in cpus() {
-        // Also from one instruction set to another: their layout is one, and says so.
-        for mut to in cpus() {
-            conformance::check_page_bytes(&mut from, &mut to).unwrap();
+    for kept in [KvType::F16, KvType::Q8] {
+        let cpus = || Isa::ALL.into_iter().filter_map(|isa| Some(Cpu::new(Some(isa), 2)?.with_kv(kept)));
+        for mut from in cpus() {
+            // Also from one instruction set to another: their layout is one, and says so.
+            for mut to in cpus() {
+                conformance::check_page_bytes(&mut from, &mut to).unwrap();
+            }
         }
-    }
-    for numeric in [Numeric::Quantised, Numeric::Exact] {
-        conformance::check_page_bytes(&mut Portable::new(numeric, 1), &mut Portable::new(numeric, 2)).unwrap();
+        for numeric in [Numeric::Quantised, Numeric::Exact] {
+            let portable = |threads| Portable::new(numeric, threads).with_kv(kept);
+            conformance::check_page_bytes(&mut portable(1), &mut portable(2)).unwrap();
+        }
     }
 }
 
@@ -65,10 +76,13 @@ fn pages_of_other_types_and_sizes_have_other_layouts() {
     for (n_layers, d_head) in [(2, 32), (3, 32), (2, 24)] {
         tags.push(tag(Portable::new(Numeric::Quantised, 1), n_layers, d_head));
         tags.push(tag(Portable::new(Numeric::Exact, 1), n_layers, d_head));
-        let simd: Vec<String> =
-            Isa::ALL.into_iter().filter_map(|isa| Cpu::new(Some(isa), 1)).map(|c| tag(c, n_layers, d_head)).collect();
-        assert!(simd.windows(2).all(|w| w[0] == w[1]), "{simd:?}");
-        tags.extend(simd.into_iter().next());
+        tags.push(tag(Portable::new(Numeric::Quantised, 1).with_kv(KvType::Q8), n_layers, d_head));
+        for kept in [KvType::F16, KvType::Q8] {
+            let cpus = Isa::ALL.into_iter().filter_map(|isa| Some(Cpu::new(Some(isa), 1)?.with_kv(kept)));
+            let simd: Vec<String> = cpus.map(|c| tag(c, n_layers, d_head)).collect();
+            assert!(simd.windows(2).all(|w| w[0] == w[1]), "{simd:?}");
+            tags.extend(simd.into_iter().next());
+        }
     }
     let n = tags.len();
     tags.sort();

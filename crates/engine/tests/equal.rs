@@ -1,5 +1,6 @@
 //! R31: tokens and every logit bit are equal whatever the engine does to be fast: company, chunks, threads, instruction set,
-//! prefix hits, drafts, preemption. Fifty comparisons by default, as many as `VONK_COMPARISONS` asks for otherwise.
+//! prefix hits, drafts, preemption; with keys and values in f16 and in int8. Fifty comparisons by default for each, as many as
+//! `VONK_COMPARISONS` asks for otherwise.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use base::{RequestId, TokenId, rng};
@@ -7,7 +8,7 @@ use cpu::{Cpu, Isa, Portable};
 use engine::{Class, Config, Effect, Engine, Event, Finish, Request, Sampling, Stepper};
 use formats::ModelDesc;
 use model::Model;
-use ops::{Backend, Numeric};
+use ops::{Backend, KvType, Numeric};
 use std::collections::HashMap;
 
 const N_CTX: usize = 400;
@@ -21,15 +22,15 @@ fn load<B: Backend + 'static>(mut backend: B, family: &str, config: &Config) -> 
 }
 
 /// `isa` 0 is the plain backend.
-fn engine(isa: usize, threads: usize, family: &str, config: &Config) -> Box<dyn Stepper> {
+fn engine(isa: usize, threads: usize, kept: KvType, family: &str, config: &Config) -> Box<dyn Stepper> {
     let cpu = match isa {
         0 => None,
         1 => Cpu::new(Some(Isa::Avx2), threads),
         _ => Cpu::new(None, threads),
     };
     match cpu {
-        Some(cpu) => load(cpu, family, config),
-        None => load(Portable::new(Numeric::Quantised, threads), family, config),
+        Some(cpu) => load(cpu.with_kv(kept), family, config),
+        None => load(Portable::new(Numeric::Quantised, threads).with_kv(kept), family, config),
     }
 }
 
@@ -98,9 +99,9 @@ fn request(id: u64) -> Request {
 }
 
 /// The answer of a request that has the plainest engine for itself, without drafts.
-fn alone(family: &str, r: &Request) -> Answer {
+fn alone(kept: KvType, family: &str, r: &Request) -> Answer {
     let config = Config { n_ctx: N_CTX, trace: true, is_drafting: false, step_rows: 512, ..Config::default() };
-    let mut engine = engine(0, 1, family, &config);
+    let mut engine = engine(0, 1, kept, family, &config);
     drive(&mut *engine, vec![(0, r.clone())], &mut Did::default()).remove(&r.id.0).unwrap()
 }
 
@@ -112,10 +113,19 @@ fn blur(tokens: &[TokenId], seed: u64) -> Vec<TokenId> {
 
 #[test]
 fn speed_changes_no_token_and_no_logit_bit() {
+    compare(KvType::F16);
+}
+
+#[test]
+fn nor_does_it_where_keys_and_values_have_eight_bits() {
+    compare(KvType::Q8);
+}
+
+fn compare(kept: KvType) {
     let wanted: usize = std::env::var("VONK_COMPARISONS").ok().and_then(|s| s.parse().ok()).unwrap_or(50);
     let families = ["qwen2", "llama"];
     let plain: Vec<Vec<(Request, Answer)>> =
-        families.iter().map(|f| (0..12).map(request).map(|r| (r.clone(), alone(f, &r))).collect()).collect();
+        families.iter().map(|f| (0..12).map(request).map(|r| (r.clone(), alone(kept, f, &r))).collect()).collect();
     let (mut did, mut compared, mut round) = (Did::default(), 0, 0);
     while compared < wanted {
         let dice = |lane: u64, n: u64| (rng::bits(77, round, lane) % n) as usize;
@@ -130,7 +140,7 @@ fn speed_changes_no_token_and_no_logit_bit() {
             trace: true,
             fingerprint: String::new(),
         };
-        let mut engine = engine(dice(5, 3), 1 + dice(6, 3), families[family], &config);
+        let mut engine = engine(dice(5, 3), 1 + dice(6, 3), kept, families[family], &config);
         let all = &plain[family];
         let mates = 1 + dice(7, 32);
         let one = |i: usize| {
@@ -157,7 +167,7 @@ fn speed_changes_no_token_and_no_logit_bit() {
         round += 1;
     }
     println!(
-        "{compared} comparisons, {} tokens from the cache, {} drafts kept, {} dropped, {} preemptions",
+        "{kept:?}: {compared} comparisons, {} tokens from the cache, {} drafts kept, {} dropped, {} preemptions",
         did.hits, did.accepted, did.rejected, did.preempted
     );
     assert!(did.hits > 500 && did.accepted > 50 && did.rejected > 10, "too tame a test");

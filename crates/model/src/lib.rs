@@ -13,7 +13,7 @@ pub use load::ModelError;
 
 use block::Layer;
 use formats::{HParams, ModelDesc, TensorDesc};
-use ops::{Backend, Batch, KvShape, RopePairing};
+use ops::{Backend, Batch, KvShape, KvType, RopePairing};
 use std::ops::Range;
 
 /// The families there are.
@@ -118,18 +118,18 @@ impl<B: Backend> Model<B> {
 pub struct Traffic {
     /// Weights read for every token.
     pub weight_bytes: u64,
-    /// Keys and values of one position (f16), read for every token that attends to it.
+    /// Keys and values of one position, read for every token that attends to it.
     pub kv_bytes_per_position: u64,
     /// Multiply-adds with weights for every token.
     pub weight_macs: u64,
 }
 
-/// What decoding one token reads.
-pub fn traffic(desc: &ModelDesc) -> Traffic {
+/// What decoding one token reads, where keys and values are kept so.
+pub fn traffic(desc: &ModelDesc, kept: KvType) -> Traffic {
     let hp = &desc.hp;
     let tied = desc.tensor("output.weight").is_none();
     let read = |t: &&TensorDesc| tied || t.name != "token_embd.weight";
-    let kv = hp.n_layers * hp.n_kv_heads * hp.d_head * 2 * 2;
+    let kv = hp.n_layers * hp.n_kv_heads * 2 * kept.head_bytes(hp.d_head);
     Traffic {
         weight_bytes: desc.tensors.iter().filter(read).map(|t| t.extent.len()).sum(),
         kv_bytes_per_position: kv as u64,

@@ -103,7 +103,7 @@ fn main() {
     model.forward(&mut cpu, &mut kv, &mut scratch, Batch { rows: &rows, pages: &[0, 1] }, &[0]);
 
     let peak = status("VmHWM:").unwrap() - before;
-    let kv = (shape.bytes_per_token(2) * shape.n_pages * ops::PAGE_LEN) as u64;
+    let kv = (shape.bytes_per_token(ops::KvType::F16) * shape.n_pages * ops::PAGE_LEN) as u64;
     let most = (file + kv) * 115 / 100 + REST_BYTES;
     let mib = |bytes: u64| bytes >> 20;
     println!("a file of {} MiB peaks at {} MiB, allowed are {}", mib(file), mib(peak), mib(most));

@@ -4,7 +4,7 @@
 
 use cpu::{Cpu, Isa, Portable};
 use model::{Model, Scratch};
-use ops::{Backend, Batch, Numeric, PAGE_LEN, Row};
+use ops::{Backend, Batch, KvType, Numeric, PAGE_LEN, Row};
 use std::path::Path;
 use store::{LoadedModel, Store};
 
@@ -91,6 +91,15 @@ fn log_softmax(l: &[f32]) -> Vec<f64> {
     l.iter().map(|x| f64::from(x - max) - sum.ln()).collect()
 }
 
+/// Kullback-Leibler divergence of two logarithmic distributions.
+fn divergence(p: &[f64], q: &[f64]) -> f64 {
+    p.iter().zip(q).map(|(p, q)| p.exp() * (p - q)).sum()
+}
+
+fn mean(x: &[f64]) -> f64 {
+    x.iter().sum::<f64>() / x.len() as f64
+}
+
 /// Perplexity and share of equal best tokens over the whole sample, as llama.cpp's recording did it.
 fn compare(name: &str, top1_floor: f64) {
     let (Some(loaded), golden) = (open(name), golden(name)) else { return };
@@ -143,11 +152,49 @@ fn quantised_activations_cost_little() {
         let mut kl = Vec::new();
         run(Cpu::new(None, 2).unwrap(), &loaded, ids, 64, |pos, l| {
             let q = log_softmax(l);
-            kl.push(exact[pos].iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>());
+            kl.push(divergence(&exact[pos], &q));
         });
-        let mean = kl.iter().sum::<f64>() / kl.len() as f64;
+        let mean = mean(&kl);
         println!("{name}: mean KL(exact || cpu) {mean:.5}, worst {:.5}", kl.iter().fold(0.0, |m: f64, x| m.max(*x)));
         assert!(mean <= 0.005, "{name}: mean KL {mean}");
+    }
+}
+
+#[test]
+fn eight_bit_keys_and_values_cost_little() {
+    for (name, kl_max) in [("qwen2.5-coder-0.5b", 0.005), ("smollm2-135m", 0.006)] {
+        let (Some(loaded), golden) = (open(name), golden(name)) else { continue };
+        let ids = &golden.ids[..golden.window];
+        // Every eighth position's distribution fits into memory; every position's loss counts.
+        let scored = |kept, each: &mut dyn FnMut(usize, Vec<f64>)| {
+            let mut nll = 0.0;
+            run(Cpu::new(None, 2).unwrap().with_kv(kept), &loaded, ids, 64, |pos, l| {
+                let logs = log_softmax(l);
+                nll -= ids.get(pos + 1).map_or(0.0, |next| logs[*next as usize]);
+                if pos % 8 == 7 {
+                    each(pos / 8, logs);
+                }
+            });
+            nll / (ids.len() - 1) as f64
+        };
+        let best = |l: &[f64]| l.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).unwrap().0;
+        let (mut wide, mut kl, mut agree) = (Vec::new(), Vec::new(), 0);
+        let before = scored(KvType::F16, &mut |_, logs| wide.push(logs));
+        let after = scored(KvType::Q8, &mut |i, logs| {
+            kl.push(divergence(&wide[i], &logs));
+            agree += usize::from(best(&wide[i]) == best(&logs));
+        });
+        let (off, top1) = ((after - before).exp() - 1.0, agree as f64 / wide.len() as f64);
+        println!(
+            "{name}: 8-bit keys and values: perplexity {:.4}, {:+.3} %; mean KL(f16 || q8) {:.5}, worst {:.5}; top-1 {:.2} %",
+            after.exp(),
+            off * 100.0,
+            mean(&kl),
+            kl.iter().fold(0.0, |m: f64, x| m.max(*x)),
+            top1 * 100.0
+        );
+        assert!(mean(&kl) <= kl_max && off.abs() < 0.01, "{name}: mean KL {}, perplexity {off:+}", mean(&kl));
+        assert_ne!(before.to_bits(), after.to_bits(), "the cache was not kept in eight bits");
     }
 }
 

@@ -5,13 +5,14 @@
 use cpu::{Cpu, Isa, Portable};
 use formats::ModelDesc;
 use model::{Model, Picks, Scratch};
-use ops::{Backend, Batch, Numeric, PAGE_LEN, Row};
+use ops::{Backend, Batch, KvType, Numeric, PAGE_LEN, Row};
 use std::path::{Path, PathBuf};
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden")
 }
 
+#[derive(Clone)]
 struct Case {
     name: String,
     ids: Vec<u32>,
@@ -113,21 +114,25 @@ fn exact_logits_agree_with_transformers_from_safetensors() {
 
 #[test]
 fn every_backend_thread_count_and_chunk_gives_equal_bits() {
-    for case in cases() {
+    for (case, kept) in cases().into_iter().flat_map(|c| [(c.clone(), KvType::F16), (c, KvType::Q8)]) {
         let desc = ModelDesc::from_gguf(&case.gguf).unwrap();
         let files: &[&[u8]] = &[&case.gguf];
-        let want = run(Portable::new(Numeric::Quantised, 1), &desc, files, &case.ids, 48);
+        let want = run(Portable::new(Numeric::Quantised, 1).with_kv(kept), &desc, files, &case.ids, 48);
         let error = worst(&want, &case.logits, case.n_vocab);
-        assert!(error < 0.1, "{}: int8 activations cost {error}", case.name);
+        assert!(error < 0.1, "{}: int8 activations and {kept:?} cost {error}", case.name);
         let check = |got: Vec<f32>, how: String| {
             let same = got.iter().zip(&want).all(|(a, b)| a.to_bits() == b.to_bits());
-            assert!(same && got.len() == want.len(), "{}: {how}", case.name);
+            assert!(same && got.len() == want.len(), "{}, {kept:?}: {how}", case.name);
         };
-        check(run(Portable::new(Numeric::Quantised, 3), &desc, files, &case.ids, 7), "portable".into());
+        let portable = Portable::new(Numeric::Quantised, 3).with_kv(kept);
+        check(run(portable, &desc, files, &case.ids, 7), "portable".into());
         for isa in Isa::ALL {
             for (threads, chunk) in [(1, 1), (1, 48), (2, 1), (2, 7), (3, 48), (2, 13)] {
                 match Cpu::new(Some(isa), threads) {
-                    Some(b) => check(run(b, &desc, files, &case.ids, chunk), format!("{isa:?} {threads} {chunk}")),
+                    Some(b) => {
+                        let got = run(b.with_kv(kept), &desc, files, &case.ids, chunk);
+                        check(got, format!("{isa:?} {threads} {chunk}"));
+                    }
                     None => println!("left out: this machine has no {isa:?}"),
                 }
             }

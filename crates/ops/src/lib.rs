@@ -10,7 +10,7 @@ pub mod conformance;
 pub mod math;
 
 use base::TokenId;
-use quant::DType;
+use quant::{DType, KV_BLOCK};
 use std::ops::Range;
 
 /// Positions in one KV page.
@@ -19,10 +19,32 @@ pub const PAGE_LEN: usize = 64;
 /// How matrices and the KV cache are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Numeric {
-    /// int8 activations wherever weights are quantised, KV in f16. What is served.
+    /// int8 activations wherever weights are quantised, KV in f16 or int8. What is served.
     Quantised,
-    /// Weights dequantised, f32 activations, KV in f32: the yardstick for what `Quantised` costs.
+    /// Weights dequantised, f32 activations, KV in f32 (or int8): the yardstick for what `Quantised` costs.
     Exact,
+}
+
+/// How keys and values are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KvType {
+    /// f16; f32 where everything is computed exactly.
+    #[default]
+    F16,
+    /// int8 and an f16 scale for each `quant::KV_BLOCK` elements of a head (`quant::kv`). Keys are rotated before
+    /// (`math::rotate`), and so are the queries that meet them: some models' keys have a few channels a hundred times as large
+    /// as the rest, which then get no code but zero.
+    Q8,
+}
+
+impl KvType {
+    /// Bytes of the keys, or of the values, of one head at one position.
+    pub fn head_bytes(self, d_head: usize) -> usize {
+        match self {
+            Self::F16 => 2 * d_head,
+            Self::Q8 => d_head + 2 * d_head.div_ceil(KV_BLOCK),
+        }
+    }
 }
 
 /// What can go wrong before "ready". Nothing can after.
@@ -113,9 +135,9 @@ pub struct KvShape {
 }
 
 impl KvShape {
-    /// Bytes of one position over all layers, at `bytes_per_value`.
-    pub fn bytes_per_token(&self, bytes_per_value: usize) -> usize {
-        self.n_layers * self.n_kv_heads * self.d_head * 2 * bytes_per_value
+    /// Bytes of one position over all layers, without padding.
+    pub fn bytes_per_token(&self, kept: KvType) -> usize {
+        self.n_layers * self.n_kv_heads * 2 * kept.head_bytes(self.d_head)
     }
 }
 
@@ -161,6 +183,8 @@ pub trait Backend: Send {
     fn name(&self) -> String;
     /// How it computes.
     fn numeric(&self) -> Numeric;
+    /// How it keeps keys and values.
+    fn kv_type(&self) -> KvType;
 
     /// Takes in a weight matrix. `read` is told, from any thread, which of `src.bytes` are done with: their memory can be let
     /// go while the rest is still to be read.

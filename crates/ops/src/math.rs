@@ -176,6 +176,31 @@ pub fn rope_head(head: &mut [f32], angles: &[f32], interleaved: bool) {
     }
 }
 
+/// Most elements that `rotate` mixes: those that share a scale. Further ones would only share their outliers.
+pub const ROTATE_MAX: usize = quant::KV_BLOCK;
+
+/// How many neighbouring elements of a head `rotate` mixes: the largest power of two that divides it, at most `ROTATE_MAX`.
+pub fn rotate_len(d_head: usize) -> usize {
+    (1 << d_head.trailing_zeros().min(ROTATE_MAX.trailing_zeros())).max(1)
+}
+
+/// Multiplies each run of `len` elements by Sylvester's Hadamard matrix, `len` being a power of two. Its rows are orthogonal and
+/// of length `sqrt(len)`: two vectors that were both rotated have `len` times their dot product, and what stood out in one
+/// element is spread over all of them (Ashkboos et al. 2024, QuaRot). In place, as neighbours, then pairs, then fours.
+#[inline(always)]
+pub fn rotate(x: &mut [f32], len: usize) {
+    let mut half = 1;
+    while half < len {
+        for pair in x.chunks_exact_mut(2 * half) {
+            let (a, b) = pair.split_at_mut(half);
+            for (a, b) in a.iter_mut().zip(b) {
+                (*a, *b) = (*a + *b, *a - *b);
+            }
+        }
+        half *= 2;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,9 @@ pub mod act;
 pub mod block;
 mod dtype;
 pub mod half;
+pub mod kv;
 
 pub use act::ACT_BLOCK;
 pub use block::{Block, Shape, decode, dequantise_row, shape};
 pub use dtype::DType;
+pub use kv::KV_BLOCK;

@@ -1,6 +1,6 @@
 //! The reference: plain scalar Rust over the file's own blocks, in the canonical order. It *defines* every bit.
 //! Nothing here is fast on purpose; everything here should be obvious. `Numeric::Exact` is the same graph without
-//! quantised activations and with an f32 KV cache.
+//! quantised activations and with an f32 KV cache (or int8, to see what that alone costs).
 
 mod kv;
 
@@ -8,7 +8,9 @@ use crate::mem::Act;
 use crate::pool::{Out, Pool};
 use base::TokenId;
 use kv::Kv;
-use ops::{Backend, Batch, KvShape, MatSrc, Norm, Numeric, OpsError, PAGE_LEN, Proj, RopePairing, attention, math};
+use ops::{
+    Backend, Batch, KvShape, KvType, MatSrc, Norm, Numeric, OpsError, PAGE_LEN, Proj, RopePairing, attention, math,
+};
 use quant::{ACT_BLOCK, Block, DType};
 use std::ops::Range;
 
@@ -25,6 +27,7 @@ pub struct Mat {
 pub struct Portable {
     pool: Pool,
     numeric: Numeric,
+    kept: KvType,
     /// Normalised input, `[rows, width]`.
     normed: Option<Act>,
     q: Vec<i8>,
@@ -35,7 +38,13 @@ pub struct Portable {
 impl Portable {
     /// A reference backend on `threads` threads.
     pub fn new(numeric: Numeric, threads: usize) -> Self {
-        Self { pool: Pool::new(threads), numeric, normed: None, q: Vec::new(), q_scale: Vec::new(), width: 0 }
+        let (kept, q, q_scale) = (KvType::F16, Vec::new(), Vec::new());
+        Self { pool: Pool::new(threads), numeric, kept, normed: None, q, q_scale, width: 0 }
+    }
+
+    /// With keys and values kept so.
+    pub fn with_kv(self, kept: KvType) -> Self {
+        Self { kept, ..self }
     }
 
     /// Norm and, if any matrix wants it, quantisation of `n` rows of `x` into the scratch.
@@ -173,6 +182,9 @@ impl Backend for Portable {
     fn numeric(&self) -> Numeric {
         self.numeric
     }
+    fn kv_type(&self) -> KvType {
+        self.kept
+    }
     fn load_mat(&mut self, src: MatSrc<'_>, read: impl Fn(Range<usize>) + Sync) -> Result<Mat, OpsError> {
         let row_bytes = src.row_bytes()?;
         let bytes = src.bytes.to_vec();
@@ -186,7 +198,7 @@ impl Backend for Portable {
         Act::new(rows, width)
     }
     fn new_kv(&mut self, shape: KvShape) -> Result<Kv, OpsError> {
-        Kv::new(shape, self.numeric)
+        Kv::new(shape, self.numeric, self.kept)
     }
     fn reserve(&mut self, rows: usize, width: usize, _: usize, _: usize, _: usize) -> Result<(), OpsError> {
         self.normed = Some(Act::new(rows, width)?);
@@ -292,13 +304,17 @@ impl Backend for Portable {
     }
     fn attend(&mut self, q: &Act, n_heads: usize, kv: &Kv, layer: usize, batch: Batch<'_>, out: &mut Act) {
         let (d_head, group) = (kv.shape.d_head, n_heads / kv.shape.n_kv_heads);
-        let scale = ops::attention::query_scale(d_head);
+        let (rotated, len) = (kv.kept == KvType::Q8, math::rotate_len(d_head));
+        let scale = ops::attention::query_scale(d_head) / if rotated { len as f32 } else { 1.0 };
         let stride = out.stride;
         let out = Out::new(out.all_mut());
         self.pool.run(batch.rows.len() * n_heads, 4, &|item, _| {
             let (i, h) = (item / n_heads, item % n_heads);
             let row = batch.rows[i];
-            let query: Vec<f32> = q.row(i)[h * d_head..][..d_head].iter().map(|x| x * scale).collect();
+            let mut query: Vec<f32> = q.row(i)[h * d_head..][..d_head].iter().map(|x| x * scale).collect();
+            if rotated {
+                math::rotate(&mut query, len);
+            }
             let keys = row.pos as usize + 1;
             let mut merged: Option<attention::Partial> = None;
             for start in (0..keys).step_by(attention::CHUNK) {

@@ -1,17 +1,22 @@
-//! Attention over paged f16 keys and values. Query heads that share a key/value head, and neighbouring rows of a sequence, go
+//! Attention over paged keys and values, f16 or int8 with scales. Query heads that share a key/value head, and neighbouring rows of a sequence, go
 //! over a page together, as many at a time as registers hold. More than that: the page is converted to f32 once, in the first
 //! level of cache, and all of them go over it there. Order of sums: `ops::attention`.
 
 use super::elem::exp2;
+use super::kv::codes_and_scales;
 use super::{Kv, Lanes};
 use crate::mem::LANES;
-use ops::PAGE_LEN;
 use ops::attention::{CHUNK, query_scale};
+use ops::math::{ROTATE_MAX, rotate, rotate_len};
+use ops::{KvType, PAGE_LEN};
+use quant::KV_BLOCK;
 
 /// Query vectors that one item may hold, where rows of a sequence share pages.
 pub const VECTORS_MAX: usize = 96;
 /// Of these, how many go over a page at a time: four lanes of outputs for each, and four of values, fill 32 registers.
 const TILE: usize = 6;
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 /// One item: some query vectors, one key/value head, a run of chunks.
 pub struct Attend<'a> {
@@ -40,10 +45,11 @@ pub fn partial_len(d_head: usize) -> usize {
     d_head.next_multiple_of(LANES) + LANES
 }
 
-/// Floats of scratch an item needs: partials, scaled queries, a chunk's output and scores; then one page in f32.
+/// Floats of scratch an item needs: partials, scaled queries, a chunk's output and scores; then one page in f32, and the scales
+/// of its values.
 pub fn scratch_len(d_head: usize) -> usize {
-    let d_pad = d_head.next_multiple_of(LANES);
-    VECTORS_MAX * (partial_len(d_head) + 2 * d_pad + CHUNK) + PAGE_LEN * d_pad
+    let (d_pad, blocks) = (d_head.next_multiple_of(LANES), d_head.div_ceil(KV_BLOCK));
+    VECTORS_MAX * (partial_len(d_head) + 2 * d_pad + CHUNK) + PAGE_LEN * (d_pad + blocks)
 }
 
 /// The query vectors of an item, cut into tiles of nearly equal size, and its scratch.
@@ -61,6 +67,8 @@ struct Item<'a> {
     scores: &'a mut [f32],
     /// A page's keys or values in f32.
     page: &'a mut [f32],
+    /// Scales of a page's values in f32, `[position][block]`.
+    scales: &'a mut [f32],
 }
 
 /// Leaves, for each vector, the merged partial of its chunks at the start of `scratch` (a vector that sees none has sum 0).
@@ -76,8 +84,9 @@ pub unsafe fn attend<L: Lanes>(job: &Attend<'_>, scratch: &mut [f32]) {
     let (queries, rest) = rest.split_at_mut(n * d_pad);
     let (out, rest) = rest.split_at_mut(n * d_pad);
     let (scores, rest) = rest.split_at_mut(n * CHUNK);
-    let page = &mut rest[..PAGE_LEN * d_pad];
-    let mut item = Item { job, tile, shared: tile < n, queries, out, scores, page };
+    let (page, rest) = rest.split_at_mut(PAGE_LEN * d_pad);
+    let scales = &mut rest[..PAGE_LEN * d_pad.div_ceil(KV_BLOCK)];
+    let mut item = Item { job, tile, shared: tile < n, queries, out, scores, page, scales };
     item.scale_queries();
     partials.chunks_exact_mut(stride).for_each(|p| p[d_pad + 1] = 0.0);
     for chunk in job.from..job.to {
@@ -150,12 +159,21 @@ impl Item<'_> {
     #[inline(always)]
     fn scale_queries(&mut self) {
         let (d, d_pad) = (self.job.kv.shape.d_head, self.job.kv.d_pad());
-        let scale = query_scale(d);
+        let (rotated, len) = (self.job.kv.kept == KvType::Q8, rotate_len(d));
+        let scale = query_scale(d) / if rotated { len as f32 } else { 1.0 };
+        let mut run = [0.0; ROTATE_MAX];
         let tiles = self.job.queries.chunks(self.tile).zip(self.queries.chunks_mut(self.tile * d_pad));
         for (queries, out) in tiles {
             let n = queries.len();
             for (v, q) in queries.iter().enumerate() {
-                out.chunks_exact_mut(n).zip(*q).for_each(|(o, x)| o[v] = x * scale);
+                for (q, out) in q.chunks(ROTATE_MAX).zip(out.chunks_mut(ROTATE_MAX * n)) {
+                    let run = &mut run[..q.len()];
+                    run.iter_mut().zip(q).for_each(|(o, x)| *o = x * scale);
+                    if rotated {
+                        rotate(run, len);
+                    }
+                    out.chunks_exact_mut(n).zip(run).for_each(|(o, x)| o[v] = *x);
+                }
             }
         }
     }
@@ -180,11 +198,22 @@ impl Item<'_> {
             let pos = chunk * CHUNK + start;
             let (keys, _) = job.kv.head(job.layer, job.pages[pos / PAGE_LEN], job.head);
             let (ahead, _) = page_ahead(job, pos);
-            if self.shared {
-                // SAFETY: forwarded.
-                unsafe {
-                    convert::<L>(&keys[..PAGE_LEN.min(most - start).div_ceil(LANES) * LANES * d], self.page, ahead)
-                };
+            let eight =
+                (job.kv.kept == KvType::Q8).then(|| (codes_and_scales(keys, d_pad), codes_and_scales(ahead, d_pad)));
+            let blocks = d.div_ceil(KV_BLOCK);
+            let used = PAGE_LEN.min(most - start).div_ceil(LANES) * LANES;
+            // SAFETY: forwarded; a prefetch touches nothing.
+            unsafe {
+                if let Some((_, (_, scales_ahead))) = eight {
+                    scales_ahead.chunks(2 * LANES).for_each(|line| L::prefetch(line.as_ptr().cast()));
+                }
+                match eight {
+                    Some(((codes, scales), (ahead, _))) if self.shared => {
+                        convert_keys::<L>(&codes[..used * d], scales, d, self.page, ahead);
+                    }
+                    None if self.shared => convert::<L>(&keys[..used * d], self.page, ahead),
+                    _ => {}
+                }
             }
             for at in (0..n).step_by(self.tile) {
                 let last = self.tile_last(at);
@@ -200,14 +229,16 @@ impl Item<'_> {
                     let (first, scores) = (group * LANES * d, &mut scores[group * LANES..]);
                     // SAFETY: forwarded.
                     unsafe {
+                        let n = last - at + 1;
                         if self.shared {
-                            compiled!(last - at + 1, width, score::<L, f32>(&self.page[first..], ahead, d, q, scores));
+                            compiled!(n, width, score::<L, f32>(&self.page[first..], &[], &[], d, q, scores));
+                        } else if let Some(((codes, scales_k), (ahead, _))) = eight {
+                            let (codes, ahead) = (&codes[first..], &ahead[first..]);
+                            let scales_k = &scales_k[group * blocks * LANES..];
+                            compiled!(n, width, score::<L, i8>(codes, scales_k, ahead, d, q, scores));
                         } else {
-                            compiled!(
-                                last - at + 1,
-                                width,
-                                score::<L, u16>(&keys[first..], &ahead[first..], d, q, scores)
-                            );
+                            let (keys, ahead) = (&keys[first..], &ahead[first..]);
+                            compiled!(n, width, score::<L, u16>(keys, &[], ahead, d, q, scores));
                         }
                     }
                     group += width;
@@ -227,9 +258,21 @@ impl Item<'_> {
             let pos = chunk * CHUNK + start;
             let (_, values) = job.kv.head(job.layer, job.pages[pos / PAGE_LEN], job.head);
             let (_, ahead) = page_ahead(job, pos);
-            if self.shared {
-                // SAFETY: forwarded.
-                unsafe { convert::<L>(&values[..PAGE_LEN.min(most - start) * d_pad], self.page, ahead) };
+            let eight =
+                (job.kv.kept == KvType::Q8).then(|| (codes_and_scales(values, d_pad), codes_and_scales(ahead, d_pad)));
+            let used = PAGE_LEN.min(most - start);
+            // SAFETY: forwarded.
+            unsafe {
+                if let Some(((_, scales), (_, scales_ahead))) = eight {
+                    convert::<L>(scales, self.scales, scales_ahead);
+                }
+                match eight {
+                    Some(((codes, _), (ahead, _))) if self.shared => {
+                        convert_values::<L>(&codes[..used * d_pad], self.scales, d_pad, self.page, ahead);
+                    }
+                    None if self.shared => convert::<L>(&values[..used * d_pad], self.page, ahead),
+                    _ => {}
+                }
             }
             for at in (0..n).step_by(self.tile) {
                 let last = self.tile_last(at);
@@ -244,12 +287,17 @@ impl Item<'_> {
                     let out = &mut self.out[at * d_pad + first..];
                     // SAFETY: forwarded.
                     unsafe {
+                        let n = last - at + 1;
                         if self.shared {
                             let values = &self.page[first..];
-                            compiled!(last - at + 1, width, weigh::<L, f32>(values, ahead, d_pad, count, weights, out));
+                            compiled!(n, width, weigh::<L, f32>(values, &[], &[], d_pad, count, weights, out));
+                        } else if let Some(((codes, _), (ahead, _))) = eight {
+                            let (codes, ahead) = (&codes[first..], &ahead[first..]);
+                            let scales = &self.scales[first / KV_BLOCK..];
+                            compiled!(n, width, weigh::<L, i8>(codes, scales, ahead, d_pad, count, weights, out));
                         } else {
                             let (values, ahead) = (&values[first..], &ahead[first..]);
-                            compiled!(last - at + 1, width, weigh::<L, u16>(values, ahead, d_pad, count, weights, out));
+                            compiled!(n, width, weigh::<L, u16>(values, &[], ahead, d_pad, count, weights, out));
                         }
                     }
                     lane += width;
@@ -276,15 +324,28 @@ fn page_ahead<'a>(job: &Attend<'a>, pos: usize) -> (&'a [u16], &'a [u16]) {
     job.kv.head(job.layer, job.pages[next], head)
 }
 
-/// What kernels read keys and values from: f16 as stored, or converted already.
+/// What kernels read keys and values from: f16 or int8 as stored, or converted already.
 trait Source<L: Lanes>: Copy {
     /// Whether memory may be far, so that it pays to ask for what comes next.
     const IS_FAR: bool;
+    /// Whether each block has a scale.
+    const IS_SCALED: bool;
     unsafe fn lanes(p: *const Self) -> L::F;
+}
+
+impl<L: Lanes> Source<L> for i8 {
+    const IS_FAR: bool = true;
+    const IS_SCALED: bool = true;
+    #[inline(always)]
+    unsafe fn lanes(p: *const i8) -> L::F {
+        // SAFETY: forwarded.
+        unsafe { L::load_i8(p.cast()) }
+    }
 }
 
 impl<L: Lanes> Source<L> for u16 {
     const IS_FAR: bool = true;
+    const IS_SCALED: bool = false;
     #[inline(always)]
     unsafe fn lanes(p: *const u16) -> L::F {
         // SAFETY: forwarded.
@@ -294,6 +355,7 @@ impl<L: Lanes> Source<L> for u16 {
 
 impl<L: Lanes> Source<L> for f32 {
     const IS_FAR: bool = false;
+    const IS_SCALED: bool = false;
     #[inline(always)]
     unsafe fn lanes(p: *const f32) -> L::F {
         // SAFETY: forwarded.
@@ -322,36 +384,95 @@ unsafe fn convert<L: Lanes>(from: &[u16], to: &mut [f32], ahead: &[u16]) {
     }
 }
 
-/// Scores of `V` queries, `[d][V]`, against `G` neighbouring groups of sixteen keys.
+/// Asks for the lines of `bytes` bytes that begin at element `at` of `ahead`.
+#[inline(always)]
+unsafe fn prefetch<L: Lanes, T>(ahead: &[T], at: usize, bytes: usize) {
+    for line in 0..bytes.div_ceil(LINE) {
+        // SAFETY: a prefetch touches nothing.
+        unsafe { L::prefetch(ahead.as_ptr().wrapping_add(at).cast::<u8>().wrapping_add(line * LINE)) };
+    }
+}
+
+/// Codes of keys, `[groups][d][16]`, times their scales, `[groups][block][16]`; asks for as much of `ahead`.
+#[inline(always)]
+unsafe fn convert_keys<L: Lanes>(codes: &[i8], scales: &[u16], d: usize, to: &mut [f32], ahead: &[i8]) {
+    let groups = codes.chunks_exact(LANES * d).zip(to.chunks_exact_mut(LANES * d)).zip(ahead.chunks_exact(LANES * d));
+    for (((codes, to), ahead), scales) in groups.zip(scales.chunks_exact(LANES * d.div_ceil(KV_BLOCK))) {
+        let blocks = codes.chunks(LANES * KV_BLOCK).zip(to.chunks_mut(LANES * KV_BLOCK));
+        for (b, ((codes, to), scales)) in blocks.zip(scales.chunks_exact(LANES)).enumerate() {
+            // SAFETY: sixteen elements each.
+            unsafe {
+                prefetch::<L, i8>(ahead, b * LANES * KV_BLOCK, codes.len());
+                let scale = L::load_f16(scales.as_ptr());
+                for (codes, to) in codes.chunks_exact(LANES).zip(to.chunks_exact_mut(LANES)) {
+                    L::store(to.as_mut_ptr(), L::mul(L::load_i8(codes.as_ptr().cast()), scale));
+                }
+            }
+        }
+    }
+}
+
+/// Codes of values, `[positions][d_pad]`, times their scales, `[positions][block]`; asks for as much of `ahead`.
+#[inline(always)]
+unsafe fn convert_values<L: Lanes>(codes: &[i8], scales: &[f32], d_pad: usize, to: &mut [f32], ahead: &[i8]) {
+    let rows = codes.chunks_exact(d_pad).zip(to.chunks_exact_mut(d_pad)).zip(ahead.chunks_exact(d_pad));
+    for (((codes, to), ahead), scales) in rows.zip(scales.chunks_exact(d_pad.div_ceil(KV_BLOCK))) {
+        // SAFETY: sixteen elements each.
+        unsafe {
+            prefetch::<L, i8>(ahead, 0, d_pad);
+            for ((codes, to), scale) in codes.chunks(KV_BLOCK).zip(to.chunks_mut(KV_BLOCK)).zip(scales) {
+                for (codes, to) in codes.chunks_exact(LANES).zip(to.chunks_exact_mut(LANES)) {
+                    L::store(to.as_mut_ptr(), L::mul(L::load_i8(codes.as_ptr().cast()), L::splat(*scale)));
+                }
+            }
+        }
+    }
+}
+
+/// Scores of `V` queries, `[d][V]`, against `G` neighbouring groups of sixteen keys; their scales are `[G][block][16]`.
 #[inline(always)]
 unsafe fn score<L: Lanes, T: Source<L>, const V: usize, const G: usize>(
     keys: &[T],
-    ahead: &[u16],
+    scales: &[u16],
+    ahead: &[T],
     d: usize,
     queries: &[f32],
     scores: &mut [f32],
 ) {
+    let (blocks, block) = if T::IS_SCALED { (d.div_ceil(KV_BLOCK), KV_BLOCK) } else { (0, d) };
     assert!(keys.len() >= G * LANES * d && queries.len() >= V * d && scores.len() >= (V - 1) * CHUNK + G * LANES);
+    assert!(scales.len() >= G * blocks * LANES);
     let (keys, queries, scores) = (keys.as_ptr(), queries.as_ptr(), scores.as_mut_ptr());
-    // SAFETY: all are long enough (asserted); a prefetch touches nothing.
+    // SAFETY: all are long enough (asserted).
     unsafe {
         let mut acc = [[L::splat(0.0); G]; V];
-        for k in 0..d {
-            if T::IS_FAR {
-                for line in 0..G.div_ceil(2) {
-                    L::prefetch(ahead.as_ptr().wrapping_add(k * G * LANES + line * 2 * LANES).cast());
-                }
-            }
-            let mut key = [L::splat(0.0); G];
-            for g in 0..G {
-                key[g] = T::lanes(keys.add((g * d + k) * LANES));
-            }
-            for v in 0..V {
-                let query = L::splat(*queries.add(k * V + v));
+        let mut from = 0;
+        while from < d {
+            let mut scale = [L::splat(1.0); G];
+            if T::IS_SCALED {
                 for g in 0..G {
-                    acc[v][g] = L::fma(query, key[g], acc[v][g]);
+                    scale[g] = L::load_f16(scales.as_ptr().add((g * blocks + from / KV_BLOCK) * LANES));
                 }
             }
+            for k in from..(from + block).min(d) {
+                if T::IS_FAR {
+                    prefetch::<L, T>(ahead, k * G * LANES, G * LANES * size_of::<T>());
+                }
+                let mut key = [L::splat(0.0); G];
+                for g in 0..G {
+                    key[g] = T::lanes(keys.add((g * d + k) * LANES));
+                    if T::IS_SCALED {
+                        key[g] = L::mul(key[g], scale[g]);
+                    }
+                }
+                for v in 0..V {
+                    let query = L::splat(*queries.add(k * V + v));
+                    for g in 0..G {
+                        acc[v][g] = L::fma(query, key[g], acc[v][g]);
+                    }
+                }
+            }
+            from += block;
         }
         for v in 0..V {
             for g in 0..G {
@@ -394,11 +515,13 @@ unsafe fn soften<L: Lanes>(scores: &mut [f32], max: f32, most: usize) -> f32 {
     }
 }
 
-/// Adds the first `count` values of a page, times the weights of `V` vectors, to `B` lanes of each vector's answer.
+/// Adds the first `count` values of a page, times the weights of `V` vectors, to `B` lanes of each vector's answer. Scales are
+/// `[count][block]`, from the block that the lanes begin in; two lanes never straddle two blocks.
 #[inline(always)]
 unsafe fn weigh<L: Lanes, T: Source<L>, const V: usize, const B: usize>(
     values: &[T],
-    ahead: &[u16],
+    scales: &[f32],
+    ahead: &[T],
     d_pad: usize,
     count: usize,
     weights: &[f32],
@@ -406,8 +529,10 @@ unsafe fn weigh<L: Lanes, T: Source<L>, const V: usize, const B: usize>(
 ) {
     assert!(values.len() >= (count - 1) * d_pad + B * LANES && weights.len() >= (V - 1) * CHUNK + count);
     assert!(out.len() >= (V - 1) * d_pad + B * LANES);
+    let blocks = d_pad.div_ceil(KV_BLOCK);
+    assert!(!T::IS_SCALED || scales.len() >= (count - 1) * blocks + B.div_ceil(2));
     let (values, weights, out) = (values.as_ptr(), weights.as_ptr(), out.as_mut_ptr());
-    // SAFETY: all are long enough (asserted); a prefetch touches nothing.
+    // SAFETY: all are long enough (asserted).
     unsafe {
         let mut acc = [[L::splat(0.0); B]; V];
         for v in 0..V {
@@ -417,13 +542,14 @@ unsafe fn weigh<L: Lanes, T: Source<L>, const V: usize, const B: usize>(
         }
         for j in 0..count {
             if T::IS_FAR {
-                for line in 0..B.div_ceil(2) {
-                    L::prefetch(ahead.as_ptr().wrapping_add(j * d_pad + line * 2 * LANES).cast());
-                }
+                prefetch::<L, T>(ahead, j * d_pad, B * LANES * size_of::<T>());
             }
             let mut value = [L::splat(0.0); B];
             for b in 0..B {
                 value[b] = T::lanes(values.add(j * d_pad + b * LANES));
+                if T::IS_SCALED {
+                    value[b] = L::mul(value[b], L::splat(*scales.as_ptr().add(j * blocks + b / 2)));
+                }
             }
             for v in 0..V {
                 let weight = L::splat(*weights.add(v * CHUNK + j));

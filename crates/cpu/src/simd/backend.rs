@@ -11,7 +11,7 @@ use crate::packed::Packed;
 use crate::pool::{Out, Pool};
 use base::TokenId;
 use ops::attention::CHUNK;
-use ops::{Backend, Batch, KvShape, MatSrc, Norm, Numeric, OpsError, PAGE_LEN, Proj, RopePairing};
+use ops::{Backend, Batch, KvShape, KvType, MatSrc, Norm, Numeric, OpsError, PAGE_LEN, Proj, RopePairing};
 use std::ops::Range;
 
 /// Rows of one sequence whose attention is one item per key/value head.
@@ -24,6 +24,7 @@ struct Tile {
 /// The fast CPU backend.
 pub struct Cpu {
     kernels: &'static Kernels,
+    kept: KvType,
     pool: Pool,
     weights: Arena,
     normed: Act,
@@ -93,6 +94,7 @@ impl Cpu {
         let none = || Aligned::zeroed(0, "").ok();
         Some(Self {
             kernels,
+            kept: KvType::F16,
             pool: Pool::new(threads),
             weights: Arena::default(),
             normed: Act::new(0, 0).ok()?,
@@ -107,6 +109,11 @@ impl Cpu {
             best: BestScratch::new(0, 0).ok()?,
             n_ctx: 0,
         })
+    }
+
+    /// With keys and values kept so.
+    pub fn with_kv(self, kept: KvType) -> Self {
+        Self { kept, ..self }
     }
 
     /// Norm (if any) and quantisation of `n` rows as far as `mats` need them; fills `normed` and `rows_q`.
@@ -229,6 +236,9 @@ impl Backend for Cpu {
     fn numeric(&self) -> Numeric {
         Numeric::Quantised
     }
+    fn kv_type(&self) -> KvType {
+        self.kept
+    }
     fn load_mat(&mut self, src: MatSrc<'_>, read: impl Fn(Range<usize>) + Sync) -> Result<Packed, OpsError> {
         Packed::new(src, &mut self.pool, &mut self.weights, read)
     }
@@ -241,7 +251,7 @@ impl Backend for Cpu {
         Act::new(rows, width)
     }
     fn new_kv(&mut self, shape: KvShape) -> Result<Kv, OpsError> {
-        Kv::new(shape)
+        Kv::new(shape, self.kept)
     }
     fn reserve(
         &mut self,

@@ -1,20 +1,26 @@
-//! KV pages of the fast backend, in f16. Keys of sixteen positions lie side by side (`[d_head][16]`), so that scores need no
-//! horizontal sums; values lie as `[position][d_head]`. Per page: `[layer][kv_head]` of each, so that memory is touched as a
-//! sequence grows and not once per layer (huge pages would make that dear).
+//! KV pages of the fast backend, in f16 or int8. Keys of sixteen positions lie side by side (`[d_head][16]`), so that scores
+//! need no horizontal sums; values lie as `[position][d_head]`. Per page: `[layer][kv_head]` of each, so that memory is touched
+//! as a sequence grows and not once per layer (huge pages would make that dear). In int8 a head's codes, two to a word, are
+//! followed by their scales: `[page / 16][block][16]` for keys, `[position][block]` for values.
 
 use super::Lanes;
 use crate::mem::{Aligned, LANES};
-use ops::{KvShape, OpsError, PAGE_LEN};
+use ops::math::{rotate, rotate_len};
+use ops::{KvShape, KvType, OpsError, PAGE_LEN};
+use quant::KV_BLOCK;
 use quant::half::f32_to_f16_sat;
+use quant::kv::quantise_kv;
 use std::ops::Range;
 
 /// Keys and values of all layers.
 pub struct Kv {
     /// Sizes.
     pub shape: KvShape,
+    /// How they are kept.
+    pub kept: KvType,
     keys: Aligned<u16>,
     values: Aligned<u16>,
-    /// Values per head and page (keys and values alike).
+    /// Words per head and page (keys and values alike).
     head_len: usize,
     /// `d_head` rounded up to whole lanes: the stride of values.
     d_pad: usize,
@@ -26,31 +32,34 @@ pub struct Slot<'a> {
     pub keys: &'a mut [u16],
     /// Values of the page's heads.
     pub values: &'a mut [u16],
+    /// How they are kept.
+    pub kept: KvType,
     /// Position in the page.
     pub slot: usize,
     /// Width of a head.
     pub d_head: usize,
     /// Stride of values.
     pub d_pad: usize,
-    /// Elements of a head in a page.
+    /// Words of a head in a page.
     pub head_len: usize,
 }
 
 impl Kv {
     /// Zeroed.
-    pub fn new(shape: KvShape) -> Result<Self, OpsError> {
+    pub fn new(shape: KvShape, kept: KvType) -> Result<Self, OpsError> {
         let d_pad = shape.d_head.next_multiple_of(LANES);
-        let head_len = PAGE_LEN * d_pad;
+        // Both are whole lines.
+        let head_len = PAGE_LEN * kept.head_bytes(d_pad) / 2;
         let len = shape.n_layers * shape.n_pages * shape.n_kv_heads * head_len;
         let new = || Aligned::zeroed(len, "the KV cache");
-        Ok(Self { shape, keys: new()?, values: new()?, head_len, d_pad })
+        Ok(Self { shape, kept, keys: new()?, values: new()?, head_len, d_pad })
     }
 
     fn at(&self, layer: usize, page: u32, head: usize) -> usize {
         ((page as usize * self.shape.n_layers + layer) * self.shape.n_kv_heads + head) * self.head_len
     }
 
-    /// Keys `[PAGE_LEN / 16][d_head][16]` and values `[PAGE_LEN][d_pad]` of one head in one page.
+    /// Keys `[PAGE_LEN / 16][d_head][16]` and values `[PAGE_LEN][d_pad]` of one head in one page, in int8 with their scales.
     pub fn head(&self, layer: usize, page: u32, head: usize) -> (&[u16], &[u16]) {
         let at = self.at(layer, page, head);
         (&self.keys[at..at + self.head_len], &self.values[at..at + self.head_len])
@@ -68,6 +77,7 @@ impl Kv {
         Slot {
             keys: &mut self.keys[at..at + len],
             values: &mut self.values[at..at + len],
+            kept: self.kept,
             slot,
             d_head: self.shape.d_head,
             d_pad: self.d_pad,
@@ -98,7 +108,11 @@ impl Kv {
     pub fn layout(&self) -> String {
         let KvShape { n_layers, n_kv_heads, d_head, .. } = self.shape;
         let d_pad = self.d_pad;
-        format!("simd f16le keys+values l{n_layers} h{n_kv_heads} d{d_head} pad{d_pad} lanes{LANES} page{PAGE_LEN}")
+        let kept = match self.kept {
+            KvType::F16 => "f16le".into(),
+            KvType::Q8 => format!("q8x{KV_BLOCK}"),
+        };
+        format!("simd2 {kept} keys+values l{n_layers} h{n_kv_heads} d{d_head} pad{d_pad} lanes{LANES} page{PAGE_LEN}")
     }
 
     /// Copies a page out: keys, then values.
@@ -118,12 +132,60 @@ impl Kv {
     }
 }
 
+/// The codes and the scales of a head in a page.
+pub fn codes_and_scales(words: &[u16], d_pad: usize) -> (&[i8], &[u16]) {
+    let (codes, scales) = words.split_at(PAGE_LEN * d_pad / 2);
+    // SAFETY: two bytes for each word of `codes`; bytes need no alignment and take every pattern of bits.
+    (unsafe { std::slice::from_raw_parts(codes.as_ptr().cast(), 2 * codes.len()) }, scales)
+}
+
+fn codes_and_scales_mut(words: &mut [u16], d_pad: usize) -> (&mut [i8], &mut [u16]) {
+    let (codes, scales) = words.split_at_mut(PAGE_LEN * d_pad / 2);
+    // SAFETY: as above, and the only reference to them.
+    (unsafe { std::slice::from_raw_parts_mut(codes.as_mut_ptr().cast(), 2 * codes.len()) }, scales)
+}
+
 /// Stores keys and values `[n_kv_heads * d_head]` of one position.
 ///
 /// # Safety
 /// As `Lanes`.
 #[inline(always)]
 pub unsafe fn kv_put<L: Lanes>(slot: &mut Slot<'_>, k: &[f32], v: &[f32]) {
+    match slot.kept {
+        // SAFETY: forwarded.
+        KvType::F16 => unsafe { put_halves::<L>(slot, k, v) },
+        KvType::Q8 => put_codes(slot, k, v),
+    }
+}
+
+/// Values as they are, keys rotated first (`ops::math::rotate`). The definition itself, compiled for the instruction set.
+#[inline(always)]
+fn put_codes(slot: &mut Slot<'_>, k: &[f32], v: &[f32]) {
+    let (d, at) = (slot.d_head, slot.slot);
+    let (group, lane, blocks) = (at / LANES, at % LANES, d.div_ceil(KV_BLOCK));
+    let (mut q, mut rotated) = ([0i8; KV_BLOCK], [0f32; KV_BLOCK]);
+    let len = rotate_len(d);
+    for (head, (k, v)) in k.chunks_exact(d).zip(v.chunks_exact(d)).enumerate() {
+        let (codes, scales) = codes_and_scales_mut(&mut slot.keys[head * slot.head_len..][..slot.head_len], slot.d_pad);
+        let codes = codes[group * LANES * d..][..LANES * d].chunks_mut(KV_BLOCK * LANES);
+        let scales = scales[group * blocks * LANES..][..blocks * LANES].chunks_exact_mut(LANES);
+        for ((ks, codes), scales) in k.chunks(KV_BLOCK).zip(codes).zip(scales) {
+            let rotated = &mut rotated[..ks.len()];
+            rotated.copy_from_slice(ks);
+            rotate(rotated, len);
+            scales[lane] = quantise_kv(rotated, &mut q);
+            codes.chunks_exact_mut(LANES).zip(q).for_each(|(c, q)| c[lane] = q);
+        }
+        let values = &mut slot.values[head * slot.head_len..][..slot.head_len];
+        let (codes, scales) = codes_and_scales_mut(values, slot.d_pad);
+        let codes = codes[at * slot.d_pad..][..d].chunks_mut(KV_BLOCK);
+        let scales = &mut scales[at * blocks..][..blocks];
+        scales.iter_mut().zip(v.chunks(KV_BLOCK).zip(codes)).for_each(|(scale, (vs, q))| *scale = quantise_kv(vs, q));
+    }
+}
+
+#[inline(always)]
+unsafe fn put_halves<L: Lanes>(slot: &mut Slot<'_>, k: &[f32], v: &[f32]) {
     let d = slot.d_head;
     for (head, (k, v)) in k.chunks_exact(d).zip(v.chunks_exact(d)).enumerate() {
         let keys = &mut slot.keys[head * slot.head_len..][..slot.head_len];
