@@ -204,7 +204,7 @@ fn forced_calls_are_right_whatever_the_model_thinks() {
     for hint in ["", HERMES] {
         let running = tiny::serve(hint);
         let weather_only = json!({ "tools": [weather()] });
-        for (seed, choice) in (0..6).zip(
+        for (seed, choice) in (0..4).zip(
             [json!("required"), json!({ "type": "function", "function": { "name": "get_weather" } })].iter().cycle(),
         ) {
             let mut fields = weather_only.clone();
