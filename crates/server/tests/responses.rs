@@ -153,7 +153,7 @@ fn items_become_the_chat_that_they_stand_for() {
     let body = json!({"model": "echo", "input": input, "instructions": "ins", "max_output_tokens": 1});
     whole(running.addr(), &body.to_string());
     let prompt: Vec<u8> = knobs.last().prompt.iter().map(|t| *t as u8).collect();
-    let expected = "system:ins\n\ndev\n\nsys\nuser:one\ntwo\nassistant:call shell 1call apply_patch calling\n\
+    let expected = "system:ins\nsystem:dev\nsystem:sys\nuser:one\ntwo\nassistant:call shell 1call apply_patch calling\n\
                     tool:done\ntool:fine\nassistant:call local_shell ls\ntool:files\n";
     assert_eq!(String::from_utf8(prompt).unwrap(), expected);
 }

@@ -72,7 +72,11 @@ fn a_turn_computes_what_is_new() {
             ws = Ws::open(running.addr()); // the connection was lost
         }
         let id = last["response"]["id"].clone();
-        last = ws.ask(&create(&format!(r#""previous_response_id":{id},"input":"And what of number {turn}?""#)));
+        // A developer message may come with any turn: it changes nothing that was there before.
+        let input = format!(
+            r#"[{{"role":"developer","content":"Turn {turn}."}},{{"role":"user","content":"And what of number {turn}?"}}]"#
+        );
+        last = ws.ask(&create(&format!(r#""previous_response_id":{id},"input":{input}"#)));
         let (n, new) = computed(&last["response"]);
         // The new question and the answer before it, and what the last page of the cache did not cover.
         assert!(new <= n - before + 48, "turn {turn}: {new} of {n} tokens computed, {before} were there");

@@ -262,9 +262,23 @@ impl Call {
     }
 }
 
+/// What becomes of several system and developer messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Systems {
+    /// Each stays where it is.
+    Apart,
+    /// Those that open the conversation are put together, for templates that take only one. If another follows in the next
+    /// turn, the text changes near its beginning.
+    Joined,
+}
+
 /// Items as messages. Each item is lowered by itself and by what stands before it, never by what comes after, so that a
 /// conversation that has grown renders to a text that begins like the one before: the prefix cache lives from that.
-pub(crate) fn lower<'a>(instructions: Option<&str>, items: impl Iterator<Item = &'a Item>) -> Vec<Message> {
+pub(crate) fn lower<'a>(
+    instructions: Option<&str>,
+    items: impl Iterator<Item = &'a Item>,
+    systems: Systems,
+) -> Vec<Message> {
     let message = |role, content: Option<String>| Message {
         role,
         content,
@@ -277,9 +291,8 @@ pub(crate) fn lower<'a>(instructions: Option<&str>, items: impl Iterator<Item = 
     out.extend(instructions.map(|text| message(Role::System, Some(text.to_owned()))));
     for item in items {
         match item {
-            // Most templates know one system message, the first: what opens a conversation is put together.
             Item::Message { role: Role::System | Role::Developer, text, .. } => match out.as_mut_slice() {
-                [Message { role: Role::System, content: Some(content), .. }] => {
+                [Message { role: Role::System, content: Some(content), .. }] if systems == Systems::Joined => {
                     content.push_str("\n\n");
                     content.push_str(text);
                 }

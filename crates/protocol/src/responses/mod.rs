@@ -8,7 +8,7 @@ pub mod tools;
 pub mod writer;
 
 pub use frames::{Frame, Steer, error_frame, parse_frame};
-pub use items::{Call, Item};
+pub use items::{Call, Item, Systems};
 pub use request::{ResponseRequest, parse_response};
 pub use tools::ToolNames;
 pub use writer::{End, Head, ResponseWriter, Shape};

@@ -9,7 +9,7 @@ use crate::generate::{Generate, ResponseFormat, generate_names, read_model};
 use crate::hints::ServiceTier;
 use crate::json::{self, Field, Object};
 use crate::num;
-use crate::responses::items::{Item, lower, read_input};
+use crate::responses::items::{Item, Systems, lower, read_input};
 use crate::responses::tools::{self, ToolNames};
 use crate::tools::Tools;
 
@@ -116,13 +116,13 @@ impl ResponseRequest {
     ///
     /// # Errors
     /// 400: nothing to answer, or more items than may be.
-    pub fn chat(&self, before: &[&Item]) -> Result<ChatRequest, ApiError> {
+    pub fn chat(&self, before: &[&Item], systems: Systems) -> Result<ChatRequest, ApiError> {
         let n = before.len() + self.input.len();
         if n > limits::MESSAGES_MAX {
             let message = format!("The conversation has {n} items; {} may be. Begin a new one.", limits::MESSAGES_MAX);
             return Err(ApiError::field("input", "too_many", message));
         }
-        let messages = lower(self.instructions.as_deref(), before.iter().copied().chain(&self.input));
+        let messages = lower(self.instructions.as_deref(), before.iter().copied().chain(&self.input), systems);
         if messages.is_empty() {
             return Err(ApiError::field("input", "missing_field", "`input` is missing. Send a string or items."));
         }

@@ -7,7 +7,7 @@ mod wire;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Response, StatusCode};
-use protocol::responses::{Item, ResponseRequest, Shape};
+use protocol::responses::{Item, ResponseRequest, Shape, Systems};
 use protocol::{ApiError, parse_response};
 use serde_json::{Value, json};
 use std::net::IpAddr;
@@ -80,11 +80,18 @@ pub(crate) async fn create(
 /// Renders and tokenises. Errors name the fields of this API.
 pub(crate) fn prepare(app: &App, asked: &Asked) -> Result<Prepared, ApiError> {
     let before: Vec<&Item> = asked.before.iter().flat_map(|turn| turn.iter()).collect();
-    let mut chat = asked.request.chat(&before)?;
-    // Here the key is a hint, as OpenAI has it: clients send one for each conversation, and the long beginning of all
-    // their conversations is the same. Who may share prefixes at all is the server's configuration.
-    chat.generate.hints.prompt_cache_key = None;
-    prepare_response(app, chat).map_err(|mut e| {
+    let prepare = |systems| {
+        let mut chat = asked.request.chat(&before, systems)?;
+        // Here the key is a hint, as OpenAI has it: clients send one for each conversation, and the long beginning of all
+        // their conversations is the same. Who may share prefixes at all is the server's configuration.
+        chat.generate.hints.prompt_cache_key = None;
+        prepare_response(app, chat)
+    };
+    let prepared = match prepare(Systems::Apart) {
+        Err(e) if e.code == Some("template_error") => prepare(Systems::Joined).map_err(|_| e),
+        prepared => prepared,
+    };
+    prepared.map_err(|mut e| {
         if let Some(param) = &mut e.param {
             *param = match param.split_once('.') {
                 None if param == "messages" => "input".to_owned(),
