@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod doors;
+mod editor;
 mod fuzz;
 mod golden;
 mod limits;
@@ -21,6 +22,7 @@ const HELP: &str = "\
 usage: cargo xtask COMMAND
 
   test [--keep-going] [--only STEP]... [--list]   install what the tests need, then run all of them
+  test --editor                                   the VS Code extension in a real editor and browser
   tidy [--bless]                                  check the rules of the house; --bless writes LIMITS.md again
   golden [NAME]...                                make the recorded answers in tests/golden again (all, or these scripts)
 

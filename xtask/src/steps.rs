@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::run::{Outcome, cargo, command, output, root, run, succeeds, target};
 use crate::serve::Served;
-use crate::{fuzz, tidy, tools};
+use crate::{editor, fuzz, tidy, tools};
 
 const DENY_VERSION: &str = "0.20.2";
 
@@ -25,9 +25,17 @@ const STEPS: &[Step] = &[
     Step { name: "unit", what: "all tests; those with real weights find the model in the store", run: unit },
     Step { name: "eval", what: "a handful of HumanEval, to see that the model still writes code", run: eval },
     Step { name: "clients", what: "the OpenAI SDKs against our server", run: clients },
+    Step { name: "vscode", what: "the VS Code extension: types, unit tests, package", run: editor::extension },
     Step { name: "chaos", what: "clients that vanish, and death while the cache is saved", run: chaos },
     Step { name: "fuzz", what: "fuzz targets, a few seconds each", run: fuzz::main },
 ];
+
+/// Steps that run only when they are named: they install much, and take minutes.
+const EXTRA: &[Step] = &[Step {
+    name: "editor",
+    what: "the extension in a real VS Code with a real browser (--editor)",
+    run: || editor::real(&vonk(), default_model().as_deref()),
+}];
 
 struct Options {
     keep_going: bool,
@@ -39,17 +47,18 @@ pub fn main(args: &[&str]) -> ExitCode {
     let options = match parse(args) {
         Ok(options) => options,
         Err(why) => {
-            eprintln!("{why}\nsteps: {}", STEPS.iter().map(|s| s.name).collect::<Vec<_>>().join(", "));
+            eprintln!("{why}\nsteps: {}", every().map(|s| s.name).collect::<Vec<_>>().join(", "));
             return ExitCode::from(2);
         }
     };
     let Some(options) = options else {
-        STEPS.iter().for_each(|s| println!("{:8} {}", s.name, s.what));
+        every().for_each(|s| println!("{:8} {}", s.name, s.what));
         return ExitCode::SUCCESS;
     };
     let (mut passed, mut failed, mut left_out) = (0, Vec::new(), Vec::new());
     let start = Instant::now();
-    for step in STEPS.iter().filter(|s| options.only.is_empty() || options.only.iter().any(|o| o == s.name)) {
+    let by_default = |s: &Step| options.only.is_empty() && STEPS.iter().any(|d| d.name == s.name);
+    for step in every().filter(|s| by_default(s) || options.only.iter().any(|o| o == s.name)) {
         println!("\n=== {}: {}", step.name, step.what);
         let _ = std::io::stdout().flush();
         let begun = Instant::now();
@@ -80,6 +89,10 @@ pub fn main(args: &[&str]) -> ExitCode {
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+fn every() -> impl Iterator<Item = &'static Step> {
+    STEPS.iter().chain(EXTRA)
+}
+
 /// `None`: the steps are to be listed.
 fn parse(args: &[&str]) -> Result<Option<Options>, String> {
     let mut options = Options { keep_going: false, only: Vec::new() };
@@ -87,9 +100,10 @@ fn parse(args: &[&str]) -> Result<Option<Options>, String> {
     while let Some(arg) = args.next() {
         match *arg {
             "--keep-going" => options.keep_going = true,
+            "--editor" => options.only.push("editor".into()),
             "--list" => return Ok(None),
             "--only" => match args.next() {
-                Some(name) if STEPS.iter().any(|s| s.name == *name) => options.only.push(name.to_string()),
+                Some(name) if every().any(|s| s.name == *name) => options.only.push(name.to_string()),
                 name => return Err(format!("no step is called `{}`", name.unwrap_or(&""))),
             },
             arg => return Err(format!("`{arg}` is not an option of test")),
