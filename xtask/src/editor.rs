@@ -1,4 +1,4 @@
-//! The VS Code extension: its own checks, which take seconds, and the run in a real editor with a real browser.
+//! The VS Code extension: its own checks, which take seconds, and the runs in real editors: VS Code with a browser, Neovim.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,8 +16,8 @@ pub fn extension() -> Outcome {
     packed().map(|_| ()).into()
 }
 
-/// The packed extension in code-server, driven by Chromium: with a stand-in for the language server, and with the real one
-/// where the model is here.
+/// The packed extension in code-server, driven by Chromium, and the set-up of Neovim 0.12: with a stand-in for the language
+/// server, and with the real one where the model is here.
 pub fn real(vonk: &Path, model: Option<&str>) -> Outcome {
     if !tools::has_node() || !cfg!(target_os = "linux") {
         return Outcome::LeftOut("it needs Linux with node and npm".into());
@@ -40,11 +40,34 @@ fn driven(vonk: &Path, model: Option<&str>) -> Result<bool, String> {
         run(&mut drive)
     };
     drive(&[])?;
+    let nvim = neovim()?;
+    let neovim = |more: &[&str]| {
+        let Some(nvim) = &nvim else { return Ok(()) };
+        run(command("node", &["editors/neovim/test/run.mjs", "--nvim"]).arg(nvim).args(more))
+    };
+    neovim(&[])?;
     let Some(model) = model.filter(|_| succeeds(&mut command(vonk, &["lsp", "--help"]))) else { return Ok(false) };
     let served = Served::start(vonk, model)?;
     let url = format!("http://{}", served.address);
-    drive(&["--program", &vonk.display().to_string(), "--url", &url])?;
+    let real = ["--program", &vonk.display().to_string(), "--url", &url];
+    drive(&real)?;
+    neovim(&real)?;
     Ok(true)
+}
+
+/// Neovim 0.12, unpacked below the target folder; `None`, with a line that says so, where it cannot be had.
+fn neovim() -> Result<Option<PathBuf>, String> {
+    let folder = target().join("test-env").join("neovim");
+    let mut install = command("sh", &["editors/neovim/test/install.sh"]);
+    match install.arg(&folder).status() {
+        Ok(status) if status.success() => Ok(Some(folder.join("nvim"))),
+        Ok(status) if status.code() == Some(3) => {
+            println!("note: Neovim 0.12 cannot be had here; its run is left out");
+            Ok(None)
+        }
+        Ok(status) => Err(format!("Neovim was not installed: {status}")),
+        Err(e) => Err(format!("sh: {e}")),
+    }
 }
 
 /// Checks, tests and packs the extension; where the package is.

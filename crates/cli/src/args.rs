@@ -151,6 +151,9 @@ pub struct Pull {
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
+    /// Tell progress on stderr as JSON lines {"done":BYTES,"total":BYTES}, for programs
+    #[arg(long)]
+    pub progress: bool,
 }
 
 /// `vonk rm`.

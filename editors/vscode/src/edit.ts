@@ -132,6 +132,8 @@ class Session {
   private isOver = false;
   private isOurs = false;
   private hasWritten = false;
+  /** Somebody typed in the very moment of one of our changes: what is whose can no longer be told. */
+  private isTangled = false;
   private nextId = 1;
   private readonly oldLines: string[];
   private readonly stop = new AbortController();
@@ -193,7 +195,7 @@ class Session {
     if (this.isOver) return;
     this.isWriting = false;
     // Stopped half-way: what is there is no edit that anybody asked for.
-    if (stop.signal.aborted) return this.takeBackAll();
+    if (stop.signal.aborted && !this.isTangled) return this.takeBackAll();
     if (this.pieces.length === 0) {
       void vscode.window.showInformationMessage("vonk: nothing to change.");
       return this.end();
@@ -212,7 +214,8 @@ class Session {
       this.hasWritten = true;
       const is = toLines(this.document.getText());
       if (!replaced || is.length !== target.length || is.some((line, i) => line !== target[i])) {
-        // Somebody typed meanwhile. What they see is theirs; generation stops and the review goes by what is there.
+        // Generation stops, and the review goes by what is there: nothing of theirs is taken back unasked.
+        this.isTangled = true;
         this.stop.abort();
       }
     }

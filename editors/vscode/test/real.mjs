@@ -78,7 +78,9 @@ function program() {
   const script = [
     "#!/bin/sh",
     `case "$1" in`,
-    `models) echo '[{"name":"stand-in","description":"","bytes":1,"path":"here","is_default":true}]';;`,
+    `models) [ -e '${work}/pulled' ] && path='"here"' || path=null`,
+    `  echo '[{"name":"stand-in","description":"","bytes":500000000,"path":'$path',"is_default":true}]';;`,
+    `pull) for n in 10 40 70 100; do echo '{"done":'$n',"total":100}' >&2; sleep 1; done; touch '${work}/pulled';;`,
     `*) echo started >>'${work}/started'; exec '${process.execPath}' '${join(here, "..", "out", "stand_in.js")}' "$@";;`,
     "esac",
   ];
@@ -254,6 +256,18 @@ async function chatFrame(page) {
 }
 
 const STEPS = {
+  async "the first run offers a model, and fetches it with progress"(hands) {
+    if (isReal) return;
+    const offer = "Fetch stand-in (500 MB)";
+    const button = (t) => [...document.querySelectorAll(".notification-list-item .monaco-button")].find((b) => b.textContent.includes(t));
+    await hands.sees("the offer", button, LONG_MS, offer);
+    await sleep(300);
+    await hands.page.evaluateHandle(button, offer).then((b) => b.click());
+    await hands.sees("progress", () => /[1-9]0 %/.test(document.querySelector(".notifications-toasts")?.textContent));
+    await hands.shot("vscode-first-run");
+    await hands.sees("vonk ready", () => document.querySelector(".statusbar .codicon-zap"), LONG_MS);
+  },
+
   async "ghost text appears, and Tab takes it"(hands) {
     await hands.open("area.rs");
     await hands.sees("vonk in the status bar", () => document.querySelector(".statusbar")?.textContent.includes("vonk"), LONG_MS);
