@@ -5,7 +5,7 @@
 import * as vscode from "vscode";
 import type { Client } from "./client";
 import { generate } from "./generate";
-import { diff, type Hunk, merged, type Placed, shift, toLines } from "./hunks";
+import { diff, type Hunk, merged, type Placed, shift, toLines, within } from "./hunks";
 import { EDIT_CHARS_MAX } from "./limits";
 
 /** Time between two drawings of what is generated. */
@@ -156,32 +156,26 @@ class Session {
   /** Generates, drawing what is there so far; then the review begins. */
   async write(client: Client, range: vscode.Range, instruction: string, log: vscode.LogOutputChannel): Promise<void> {
     const { document, original, stop } = this;
-    const [first, after] = [range.start.line, range.end.line + 1];
-    const old = this.oldLines.slice(first, after);
-    let text = "";
-    const shownNow = () => {
-      const written = toLines(text).slice(0, -1); // The last line is not complete.
-      return [...this.oldLines.slice(0, first), ...merged(old, written), ...this.oldLines.slice(after)];
-    };
+    const [first, last] = [range.start.line, range.end.line];
+    let written: string[] = [];
     const title = { location: vscode.ProgressLocation.Notification, title: "vonk: editing", cancellable: true };
     await vscode.window.withProgress(title, async (progress, token) => {
       token.onCancellationRequested(() => stop.abort());
       let lines = 0;
       let drawing = Promise.resolve();
       const timer = setInterval(() => {
-        const now = toLines(text).length - 1;
-        if (now === lines) return;
-        lines = now;
-        progress.report({ message: `line ${now}` });
-        const target = shownNow();
+        if (written.length === lines) return;
+        lines = written.length;
+        progress.report({ message: `line ${lines}` });
+        const target = within(this.oldLines, merged(this.oldLines, written), first, last);
         drawing = drawing.then(() => this.become(target));
       }, DRAW_MS);
       try {
-        const onText = (so: string) => (text = so);
-        const result = await generate({ client, document, original, range, instruction, signal: stop.signal, onText });
+        const onLines = (lines: string[]) => (written = lines);
+        const result = await generate({ client, document, original, range, instruction, signal: stop.signal, onLines });
         clearInterval(timer);
         await drawing;
-        if (!stop.signal.aborted) await this.become(toLines(result));
+        if (!stop.signal.aborted) await this.become(within(this.oldLines, toLines(result), first, last));
       } catch (e) {
         clearInterval(timer);
         await drawing;

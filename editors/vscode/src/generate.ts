@@ -2,7 +2,8 @@
 
 import * as vscode from "vscode";
 import { type Client, fromRange } from "./client";
-import { applyEdits, type Range, type TextEdit } from "./positions";
+import { toLines } from "./hunks";
+import { applyEdits, type TextEdit } from "./positions";
 
 export interface Wanted {
   client: Client;
@@ -13,25 +14,27 @@ export interface Wanted {
   range: vscode.Range;
   instruction: string;
   signal: AbortSignal;
-  /** What the range is to become, as far as it is written. */
-  onText(text: string): void;
+  /** The lines of the new document that are complete so far. */
+  onLines(lines: string[]): void;
 }
 
 /** The new text of the whole document. */
 export async function generate(wanted: Wanted): Promise<string> {
   const { client, document, range, instruction, original } = wanted;
-  let text = "";
-  const listener = (value: { text?: unknown }) => {
-    if (typeof value?.text === "string") wanted.onText((text += value.text));
+  let lines: string[] = [];
+  // From line `at` on, the new text reads so; its last line is still being written.
+  const listener = ({ at, text }: { at?: unknown; text?: unknown }) => {
+    if (typeof at !== "number" || typeof text !== "string") return;
+    lines = [...lines.slice(0, at), ...toLines(text)];
+    wanted.onLines(lines.slice(0, -1));
   };
   const cancel = toCancel(wanted.signal);
   const result = await client.reporting(listener, (partialResultToken) => {
     const textDocument = { uri: document.uri.toString(), version: document.version };
     const params = { textDocument, range: fromRange(range), instruction, partialResultToken };
-    return client.request<{ edits?: TextEdit[]; range?: Range; newText?: string } | null>("vonk/edit", params, cancel);
+    return client.request<{ edits?: TextEdit[] } | null>("vonk/edit", params, cancel);
   });
-  const edits = result?.edits ?? (result?.range && typeof result.newText === "string" ? [{ range: result.range, newText: result.newText }] : []);
-  const changed = applyEdits(original, edits);
+  const changed = applyEdits(original, result?.edits ?? []);
   if (changed === null) throw new Error("the edits overlap");
   return changed;
 }

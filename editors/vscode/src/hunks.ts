@@ -86,6 +86,21 @@ function hunksOf(a: string[], b: string[], pairs: [number, number][]): Hunk[] {
   return hunks;
 }
 
+/** The new text with only those hunks that touch lines `[first, last]` of the old one. */
+export function within(old: string[], now: string[], first: number, last: number): string[] {
+  const result: string[] = [];
+  let at = 0;
+  for (const hunk of diff(old, now)) {
+    // An insertion touches the line that it comes before, and at the end of the lines the one that it comes after.
+    const end = hunk.at + hunk.removed.length;
+    const touches = end === hunk.at ? end >= first && end <= last + 1 : end > first && hunk.at <= last;
+    if (!touches) continue;
+    result.push(...old.slice(at, hunk.at), ...hunk.added);
+    at = hunk.at + hunk.removed.length;
+  }
+  return [...result, ...old.slice(at)];
+}
+
 /**
  * What to show while the new text is being written: the lines that are complete, and then the old lines that they have not
  * reached. Where they stand in the old text is told by the last line that both have and that says something; a lone bracket

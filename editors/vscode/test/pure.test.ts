@@ -5,7 +5,7 @@ import { PassThrough } from "node:stream";
 import { test } from "node:test";
 import { Accepts } from "../src/accepts";
 import { candidates, percent } from "../src/find";
-import { diff, matches, merged, shift, toLines, type Hunk } from "../src/hunks";
+import { diff, matches, merged, shift, toLines, type Hunk, within } from "../src/hunks";
 import { HEADER_BYTES_MAX, MESSAGE_BYTES_MAX } from "../src/limits";
 import { applyEdits, lineStarts, offsetAt, positionAt } from "../src/positions";
 import { Connection, Framing, METHOD_NOT_FOUND, REQUEST_CANCELLED, RpcError } from "../src/rpc";
@@ -177,6 +177,17 @@ test("while an edit is written, what it has not reached stands unchanged", () =>
   // An inserted line: the old ones come again after the next match.
   assert.deepEqual(merged(old, ["// new", "fn a() {"]), ["// new", ...old]);
   assert.deepEqual(merged(old, old), old);
+});
+
+test("an edit of a selection changes nothing beyond it", () => {
+  const old = ["a", "b", "c", "d", "e"];
+  const now = ["A", "b", "C", "d", "E", "f"];
+  assert.deepEqual(within(old, now, 0, 4), now);
+  assert.deepEqual(within(old, now, 1, 3), ["a", "b", "C", "d", "e"]);
+  assert.deepEqual(within(old, ["a", "b", "new", "c", "d", "e"], 2, 2), ["a", "b", "new", "c", "d", "e"], "before the selection");
+  assert.deepEqual(within(old, ["a", "b", "c", "new", "d", "e"], 2, 2), ["a", "b", "c", "new", "d", "e"], "after it");
+  assert.deepEqual(within(old, ["new", ...old], 2, 2), old);
+  assert.deepEqual(within(old, [...old, "new"], 2, 3), old);
 });
 
 test("what is shown at last is what was written", () => {

@@ -3,6 +3,7 @@
 
 import { appendFileSync } from "node:fs";
 import { applyEdits } from "../src/positions";
+import { toLines } from "../src/hunks";
 import { Connection, RpcError } from "../src/rpc";
 
 const documents = new Map<string, { text: string; version: number }>();
@@ -15,7 +16,7 @@ const connection = new Connection(process.stdin, process.stdout, () => process.e
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 const SUGGESTION = "    width * height\n}";
-const EDITED = "/// Sum of a list.\nfn sum(list: &[u32]) -> u32 {\n    list.iter().sum()\n}";
+const EDITED = "/// Sum of a list.\nfn sum(list: &[u32]) -> u32 {\n    list.iter().sum()\n}\n";
 
 if (process.argv.includes("--old")) {
   console.error("error: unrecognized subcommand 'lsp'");
@@ -45,13 +46,20 @@ connection.onRequest("textDocument/inlineCompletion", ({ textDocument, position 
   const items = /fn area\(.*\{$/.test(line) ? [{ insertText: SUGGESTION.slice(position.character) }] : [];
   return { items };
 });
-connection.onRequest("vonk/edit", async ({ partialResultToken, range, instruction }) => {
+connection.onRequest("vonk/edit", async ({ textDocument, partialResultToken, instruction }) => {
   if (instruction === "fail") throw new RpcError(1, "the model broke off");
-  for (const text of EDITED.match(/[^ ]* ?/g) ?? []) {
-    await sleep(30);
-    connection.notify("$/progress", { token: partialResultToken, value: { text } });
+  const tell = (at: number, text: string) =>
+    connection.notify("$/progress", { token: partialResultToken, value: { at, text } });
+  const lines = EDITED.split("\n");
+  for (const [at, line] of lines.entries()) {
+    await sleep(60);
+    tell(at, line.slice(0, 5));
+    await sleep(60);
+    tell(at, `${line}\n`);
   }
-  return { range, newText: EDITED };
+  const last = toLines(documents.get(textDocument.uri)?.text ?? "").length - 1;
+  const range = { start: { line: 0, character: 0 }, end: { line: last, character: 0 } };
+  return { edits: [{ range, newText: EDITED }] };
 });
 connection.onRequest("vonk/nextEdit", ({ textDocument }) => {
   const line = documents.get(textDocument.uri)?.text.split("\n").findIndex((l) => l.includes("old_name")) ?? -1;
