@@ -24,7 +24,7 @@ export function ghostText(client: Client, log: vscode.LogOutputChannel): vscode.
       });
       if (token.isCancellationRequested || items.length === 0) return null;
       const uri = document.uri.toString();
-      const shown = items.map((item) => toItem(item, uri));
+      const shown = items.map((item) => toItem(item, position, uri));
       const [first] = shown;
       const begin = first?.range?.start ?? position;
       const typed = document.getText(new vscode.Range(begin, position));
@@ -72,8 +72,9 @@ async function ask(
   return (Array.isArray(answer) ? answer : (answer?.items ?? [])).filter((i) => i && i.insertText);
 }
 
-function toItem({ insertText, range }: Item, uri: string): vscode.InlineCompletionItem {
+function toItem({ insertText, range }: Item, position: vscode.Position, uri: string): vscode.InlineCompletionItem {
   const text = typeof insertText === "string" ? insertText : insertText.value;
   const command = { command: "vonk.accepted", title: "", arguments: [uri] };
-  return new vscode.InlineCompletionItem(text, range && toRange(range), command);
+  // Without a range VS Code would replace the word before the cursor and the rest of the line.
+  return new vscode.InlineCompletionItem(text, range ? toRange(range) : new vscode.Range(position, position), command);
 }

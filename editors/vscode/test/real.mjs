@@ -53,6 +53,7 @@ const passed = [];
 function setUp() {
   mkdirSync(project);
   for (const [name, text] of Object.entries(FILES)) writeFileSync(join(project, name), text);
+  if (args.only && !args.only.startsWith("the first")) writeFileSync(join(work, "pulled"), "");
   const user = join(work, "data", "User");
   mkdirSync(user, { recursive: true });
   const settings = {
@@ -202,11 +203,16 @@ class Hands {
     return readFileSync(join(project, name), "utf8");
   }
 
-  ghost(ms = 20_000) {
-    return this.sees("ghost text", () => {
-      const shown = [...document.querySelectorAll("[class*=ghost-text]")].map((e) => e.textContent.replaceAll("\u00a0", " "));
-      return shown.join("\n").trim() && shown.join("\n");
-    }, ms);
+  /** The ghost text once it rests: while one answer follows another there are moments without, in which Tab is a tab. */
+  async ghost(ms = 20_000) {
+    const look = () => [...document.querySelectorAll("[class*=ghost-text]")].map((e) => e.textContent.replaceAll("\u00a0", " ")).join("\n");
+    for (let begun = Date.now(), last = "", same = 0; Date.now() - begun < ms; await sleep(100)) {
+      const shown = await this.page.evaluate(look);
+      same = shown.trim() && shown === last ? same + 1 : 0;
+      if (same === 4) return shown;
+      last = shown;
+    }
+    throw new Error("did not see ghost text");
   }
 
   lens(text, ms = 20_000) {
