@@ -34,13 +34,15 @@ pub const ROOMS: &[Room] = &[
     room("protocol", &["base"]),
     room("server", &["base", "protocol", "engine", "store", "text", "route"]),
     room("client", &["base", "protocol"]),
-    room("bench", &["base", "quant", "ops", "protocol", "client", "engine"]),
+    room("lsp", &["base", "protocol", "client"]),
+    // `lsp`: `vonk bench keystrokes` measures the very brain that editors use.
+    room("bench", &["base", "quant", "ops", "protocol", "client", "lsp", "engine"]),
     room("xtask", &[]),
     room(
         "cli",
         &[
             "base", "quant", "ops", "formats", "text", "cpu", "model", "engine", "store", "protocol", "server",
-            "client", "bench",
+            "client", "lsp", "bench",
         ],
     ),
 ];
@@ -57,6 +59,7 @@ const OUTSIDERS: &[(&str, &[&str])] = &[
     ("libc", &["store", "cpu", "cli"]),
     ("clap", &["cli"]),
     ("indicatif", &["cli"]),
+    ("ignore", &["lsp"]),
     ("minijinja", &[]),
     ("regex", &[]),
     ("fancy-regex", &[]),

@@ -280,3 +280,41 @@ pub const SERVER_IDLE_STOP_S: u64 = 15 * 60;
 pub const TIME_DAYS_MAX: u64 = 30;
 /// Bytes of a log's end that are shown.
 pub const LOG_TAIL_BYTES_MAX: u64 = 4096;
+
+// The editor's side: completions, the language server, replayed typing.
+/// Bytes of what a model may write for one suggestion.
+pub const SUGGESTION_BYTES_MAX: usize = 8 * 1024;
+/// Lines of one suggestion.
+pub const SUGGESTION_LINES_MAX: usize = 16;
+/// Characters right of the cursor, brackets and quotes apart, beyond which nothing is suggested.
+pub const SUGGESTION_RIGHT_CHARS_MAX: usize = 8;
+/// Seconds for one suggestion.
+pub const COMPLETION_S_MAX: u64 = 20;
+/// Questions of one editor that may be open at once; those that were stopped count until they have ended.
+pub const COMPLETIONS_OPEN_MAX: usize = 16;
+/// Suggestions that are remembered.
+pub const RECALL_MAX: usize = 250;
+/// Bytes of typing after which a remembered suggestion is still found.
+pub const RECALL_BACK_BYTES_MAX: usize = 128;
+/// Bytes of one file in a prompt, before or after the cursor.
+pub const WINDOW_BYTES_MAX: usize = 8 * 1024;
+/// Beginnings of prompts that are known to be in the server's prefix cache.
+pub const WINDOWS_MAX: usize = 8;
+/// Microseconds after which a suggestion is no longer worked on in advance.
+pub const RECENT_KEYS_US: u64 = 5_000_000;
+/// Bytes on each side of the cursor that are looked at.
+pub const VIEW_BYTES_MAX: usize = 32 * 1024;
+/// Pieces of other files that are kept for prompts.
+pub const RING_CHUNKS_MAX: usize = 16;
+/// Lines of one of them.
+pub const RING_CHUNK_LINES_MAX: usize = 64;
+/// Files whose definitions are kept.
+pub const INDEX_FILES_MAX: usize = 256;
+/// Definitions of one file.
+pub const INDEX_DEFINITIONS_MAX: usize = 1024;
+/// Bytes that are kept of one definition.
+pub const INDEX_SNIPPET_BYTES_MAX: usize = 512;
+/// Bytes of a recorded editing trace, unpacked, and of the text that it makes.
+pub const TRACE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Keys of one replay.
+pub const TRACE_KEYS_MAX: usize = 100_000;

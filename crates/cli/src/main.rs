@@ -7,6 +7,7 @@ mod fault;
 mod files;
 mod generate;
 mod keep;
+mod keystrokes;
 mod open;
 mod roofline;
 mod run;
