@@ -318,3 +318,23 @@ pub const INDEX_SNIPPET_BYTES_MAX: usize = 512;
 pub const TRACE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Keys of one replay.
 pub const TRACE_KEYS_MAX: usize = 100_000;
+/// Bytes of one message between an editor and the language server.
+pub const LSP_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of one header line of such a message.
+pub const LSP_HEADER_BYTES_MAX: usize = 1024;
+/// Headers of such a message, the empty line included.
+pub const LSP_HEADERS_MAX: usize = 16;
+/// Bytes of one open file; in larger ones nothing is suggested.
+pub const DOCUMENT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Open files.
+pub const DOCUMENTS_MAX: usize = 1024;
+/// Requests of an editor that wait for a suggestion at once; older ones get an empty answer.
+pub const LSP_WAITING_MAX: usize = 64;
+/// Messages that wait for an editor to read them; beyond that the session ends.
+pub const LSP_OUT_MAX: usize = 65_536;
+/// Folders whose ignore rules are kept.
+pub const IGNORE_FOLDERS_MAX: usize = 1024;
+/// Milliseconds after its first words until a suggestion that still grows is given to an editor that asked for it.
+pub const LSP_HOLD_MS: u64 = 60;
+/// Edits by instruction that run at once for one editor.
+pub const LSP_EDITS_MAX: usize = 2;
