@@ -34,7 +34,8 @@ pub const ROOMS: &[Room] = &[
     room("protocol", &["base"]),
     room("server", &["base", "protocol", "engine", "store", "text", "route"]),
     room("client", &["base", "protocol"]),
-    room("lsp", &["base", "protocol", "client"]),
+    room("edit", &["base", "protocol", "client"]),
+    room("lsp", &["base", "protocol", "client", "edit"]),
     // `lsp`: `vonk bench keystrokes` measures the very brain that editors use.
     room("bench", &["base", "quant", "ops", "protocol", "client", "lsp", "engine"]),
     room("xtask", &[]),
@@ -42,7 +43,7 @@ pub const ROOMS: &[Room] = &[
         "cli",
         &[
             "base", "quant", "ops", "formats", "text", "cpu", "model", "engine", "store", "protocol", "server",
-            "client", "lsp", "bench",
+            "client", "edit", "lsp", "bench",
         ],
     ),
 ];

@@ -338,3 +338,39 @@ pub const IGNORE_FOLDERS_MAX: usize = 1024;
 pub const LSP_HOLD_MS: u64 = 60;
 /// Edits by instruction that run at once for one editor.
 pub const LSP_EDITS_MAX: usize = 2;
+// Editing files.
+
+/// Bytes of a file that is edited.
+pub const EDIT_FILE_BYTES_MAX: u64 = 512 * 1024;
+/// Bytes of a file that is written anew as a whole; longer ones are edited by search and replace.
+pub const EDIT_WHOLE_BYTES_MAX: usize = 8 * 1024;
+/// Files of one edit.
+pub const EDIT_FILES_MAX: usize = 32;
+/// Bytes of other files that a prompt shows beside the one to change.
+pub const EDIT_OTHERS_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of an instruction.
+pub const EDIT_INSTRUCTION_BYTES_MAX: usize = 16 * 1024;
+/// Tokens of an answer that edits.
+pub const EDIT_TOKENS_MAX: u32 = 16 * 1024;
+/// Search-and-replace blocks of one answer.
+pub const EDIT_BLOCKS_MAX: usize = 256;
+/// Milliseconds for one diff; what takes longer is shown coarser.
+pub const EDIT_DIFF_MS_MAX: u64 = 200;
+/// Edits in the journal; the oldest goes first.
+pub const EDIT_JOURNAL_LEN_MAX: usize = 200;
+/// Bytes of all edits in the journal; the oldest goes first.
+pub const EDIT_JOURNAL_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Bytes of one edit's plan in the journal.
+pub const EDIT_PLAN_BYTES_MAX: u64 = 1024 * 1024;
+/// Seconds to wait for another program's edit to be written.
+pub const EDIT_LOCK_S_MAX: u64 = 10;
+/// Seconds for the command that checks an edit.
+pub const EDIT_CHECK_S_MAX: u64 = 600;
+/// Messages of one chat in the terminal; the oldest is forgotten first.
+pub const CHAT_TURNS_MAX: usize = 1000;
+/// Bytes of all messages of one chat in the terminal; the oldest is forgotten first.
+pub const CHAT_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of a message that is being typed.
+pub const CHAT_INPUT_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of an open file up to which pieces of it are kept for prompts about others.
+pub const NOTE_BYTES_MAX: usize = 256 * 1024;

@@ -32,6 +32,12 @@ pub enum Command {
     Run(Run),
     /// Fill in the code at a place in a file
     Fim(Fim),
+    /// Change files as told: watch the change as it is written, then apply it or not
+    Edit(Edit),
+    /// Restore what `vonk edit` changed
+    Undo(Undo),
+    /// Talk with a model in this terminal
+    Chat(Chat),
     /// Serve models over an OpenAI-compatible API
     Serve(Serve),
     /// Write the logits of every position of a text: raw f32, [n_tokens, n_vocab]
@@ -42,6 +48,8 @@ pub enum Command {
     Bench(Bench),
     /// Measure quality
     Eval(Eval),
+    /// Serve an editor: completions and edits over the language server protocol, on standard input and output
+    Lsp(Lsp),
 }
 
 /// How to compute.
@@ -234,6 +242,95 @@ pub struct Fim {
     /// Engine options.
     #[command(flatten)]
     pub engine: Engine,
+}
+
+/// Which server to ask.
+#[derive(Args, Clone)]
+pub struct Near {
+    /// Model to ask for [default: what the server has]
+    #[arg(long)]
+    pub model: Option<String>,
+    /// The server [default: $VONK_URL, else this user's running server, else one that is started and stops when idle]
+    #[arg(long)]
+    pub url: Option<String>,
+}
+
+/// The form of a model's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum HowKind {
+    /// By the length of the file
+    Auto,
+    /// The whole file
+    Whole,
+    /// Search-and-replace blocks
+    Blocks,
+}
+
+/// `vonk edit`.
+#[derive(Args)]
+pub struct Edit {
+    /// FILE... and, as the last argument, what to change
+    #[arg(required = true, num_args = 2.., value_names = ["FILE", "INSTRUCTION"])]
+    pub what: Vec<String>,
+    /// Apply without asking
+    #[arg(long, short)]
+    pub yes: bool,
+    /// Print figures as one JSON object instead of the diff
+    #[arg(long)]
+    pub json: bool,
+    /// Apply, run this command, and keep the change only if it exits with 0
+    #[arg(long, value_name = "CMD")]
+    pub check: Option<String>,
+    /// How long the command may take
+    #[arg(long, value_parser = time, default_value = "2m", requires = "check")]
+    pub check_time: std::time::Duration,
+    /// Edit files that look like secrets or lie behind a link out of this folder; apply changes that look wrong
+    #[arg(long)]
+    pub force: bool,
+    /// What the model answers with
+    #[arg(long, value_enum, default_value = "auto")]
+    pub how: HowKind,
+    /// Seconds for one answer
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=base::limits::CLIENT_ANSWER_S_MAX))]
+    pub timeout: u64,
+    /// Which server.
+    #[command(flatten)]
+    pub near: Near,
+}
+
+/// `vonk undo`.
+#[derive(Args)]
+pub struct Undo {
+    /// Number of the edit [default: the last one]
+    pub id: Option<u64>,
+    /// List the edits that are known
+    #[arg(long, conflicts_with = "id")]
+    pub list: bool,
+    /// Also restore files that were changed since; a copy of what is in them is kept
+    #[arg(long)]
+    pub force: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `vonk chat`.
+#[derive(Args)]
+pub struct Chat {
+    /// Files to talk about
+    pub files: Vec<PathBuf>,
+    /// System message
+    #[arg(long)]
+    pub system: Option<String>,
+    /// Most tokens of an answer
+    #[arg(long, short = 'n', default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_tokens: u32,
+    /// 0 takes the most likely token every time
+    #[arg(long, default_value_t = 0.0)]
+    pub temperature: f32,
+    /// Which server.
+    #[command(flatten)]
+    pub near: Near,
 }
 
 /// `vonk serve`.
@@ -658,4 +755,21 @@ pub struct Humaneval {
     /// Engine options.
     #[command(flatten)]
     pub engine: Engine,
+}
+
+/// `vonk lsp`.
+#[derive(Args)]
+pub struct Lsp {
+    /// This server and no other [default: one that runs on this machine, else one is started]
+    #[arg(long)]
+    pub url: Option<String>,
+    /// Model to ask for [default: what the server has]
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Do not start a server
+    #[arg(long)]
+    pub no_start: bool,
+    /// Accepted and not used: the transport is always standard input and output
+    #[arg(long, hide = true)]
+    pub stdio: bool,
 }

@@ -4,4 +4,11 @@
 
 pub mod backend;
 pub mod brain;
+pub mod document;
 pub mod driver;
+pub mod editing;
+pub mod ignored;
+mod out;
+pub mod rpc;
+pub mod session;
+mod waiting;
