@@ -33,11 +33,18 @@ pub const ROOMS: &[Room] = &[
     Room { forbids_unsafe: false, ..room("store", &["base", "formats"]) },
     room("protocol", &["base"]),
     room("server", &["base", "protocol", "engine", "store", "text", "route"]),
-    room("bench", &["base", "quant", "ops", "protocol", "engine"]),
+    room("client", &["base", "protocol"]),
+    room("edit", &["base", "protocol", "client"]),
+    room("lsp", &["base", "protocol", "client", "edit"]),
+    // `lsp`: `vonk bench keystrokes` measures the very brain that editors use.
+    room("bench", &["base", "quant", "ops", "protocol", "client", "lsp", "engine"]),
     room("xtask", &[]),
     room(
         "cli",
-        &["base", "quant", "ops", "formats", "text", "cpu", "model", "engine", "store", "protocol", "server", "bench"],
+        &[
+            "base", "quant", "ops", "formats", "text", "cpu", "model", "engine", "store", "protocol", "server",
+            "client", "edit", "lsp", "bench",
+        ],
     ),
 ];
 
@@ -53,6 +60,7 @@ const OUTSIDERS: &[(&str, &[&str])] = &[
     ("libc", &["store", "cpu", "cli"]),
     ("clap", &["cli"]),
     ("indicatif", &["cli"]),
+    ("ignore", &["lsp"]),
     ("minijinja", &[]),
     ("regex", &[]),
     ("fancy-regex", &[]),

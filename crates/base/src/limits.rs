@@ -259,3 +259,118 @@ pub const EVAL_WALL_S_MAX: u64 = 10;
 pub const EVAL_MEMORY_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
 /// Failed requests in a row after which an evaluation is given up.
 pub const EVAL_ASK_FAILURES_MAX: usize = 3;
+
+// Clients of ours: connections, and the server that they find or start.
+
+/// Idle connections that a client of ours keeps to one server.
+pub const CLIENT_IDLE_CONNECTIONS_MAX: usize = 4;
+/// Milliseconds that the end of an answer's body may come after its last event, for the connection to be kept.
+pub const CLIENT_SETTLE_MS_MAX: u64 = 100;
+/// Files of running servers that are looked at.
+pub const RUNNING_SERVERS_MAX: usize = 64;
+/// Bytes of a running server's file.
+pub const RUNNING_FILE_BYTES_MAX: u64 = 64 * 1024;
+/// Milliseconds for a running server to say whether it is ready.
+pub const SERVER_PROBE_MS_MAX: u64 = 2000;
+/// Seconds for a server that a client starts to be ready.
+pub const SERVER_START_S_MAX: u64 = 120;
+/// Seconds without a request after which a server that a client started stops.
+pub const SERVER_IDLE_STOP_S: u64 = 15 * 60;
+/// Days of a time given on the command line.
+pub const TIME_DAYS_MAX: u64 = 30;
+/// Bytes of a log's end that are shown.
+pub const LOG_TAIL_BYTES_MAX: u64 = 4096;
+
+// The editor's side: completions, the language server, replayed typing.
+/// Bytes of what a model may write for one suggestion.
+pub const SUGGESTION_BYTES_MAX: usize = 8 * 1024;
+/// Lines of one suggestion.
+pub const SUGGESTION_LINES_MAX: usize = 16;
+/// Characters right of the cursor, brackets and quotes apart, beyond which nothing is suggested.
+pub const SUGGESTION_RIGHT_CHARS_MAX: usize = 8;
+/// Seconds for one suggestion.
+pub const COMPLETION_S_MAX: u64 = 20;
+/// Questions of one editor that may be open at once; those that were stopped count until they have ended.
+pub const COMPLETIONS_OPEN_MAX: usize = 16;
+/// Suggestions that are remembered.
+pub const RECALL_MAX: usize = 250;
+/// Bytes of typing after which a remembered suggestion is still found.
+pub const RECALL_BACK_BYTES_MAX: usize = 128;
+/// Bytes of one file in a prompt, before or after the cursor.
+pub const WINDOW_BYTES_MAX: usize = 8 * 1024;
+/// Beginnings of prompts that are known to be in the server's prefix cache.
+pub const WINDOWS_MAX: usize = 8;
+/// Microseconds after which a suggestion is no longer worked on in advance.
+pub const RECENT_KEYS_US: u64 = 5_000_000;
+/// Bytes on each side of the cursor that are looked at.
+pub const VIEW_BYTES_MAX: usize = 32 * 1024;
+/// Pieces of other files that are kept for prompts.
+pub const RING_CHUNKS_MAX: usize = 16;
+/// Lines of one of them.
+pub const RING_CHUNK_LINES_MAX: usize = 64;
+/// Files whose definitions are kept.
+pub const INDEX_FILES_MAX: usize = 256;
+/// Definitions of one file.
+pub const INDEX_DEFINITIONS_MAX: usize = 1024;
+/// Bytes that are kept of one definition.
+pub const INDEX_SNIPPET_BYTES_MAX: usize = 512;
+/// Bytes of a recorded editing trace, unpacked, and of the text that it makes.
+pub const TRACE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Keys of one replay.
+pub const TRACE_KEYS_MAX: usize = 100_000;
+/// Bytes of one message between an editor and the language server.
+pub const LSP_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of one header line of such a message.
+pub const LSP_HEADER_BYTES_MAX: usize = 1024;
+/// Headers of such a message, the empty line included.
+pub const LSP_HEADERS_MAX: usize = 16;
+/// Bytes of one open file; in larger ones nothing is suggested.
+pub const DOCUMENT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Open files.
+pub const DOCUMENTS_MAX: usize = 1024;
+/// Requests of an editor that wait for a suggestion at once; older ones get an empty answer.
+pub const LSP_WAITING_MAX: usize = 64;
+/// Messages that wait for an editor to read them; beyond that the session ends.
+pub const LSP_OUT_MAX: usize = 65_536;
+/// Folders whose ignore rules are kept.
+pub const IGNORE_FOLDERS_MAX: usize = 1024;
+/// Milliseconds after its first words until a suggestion that still grows is given to an editor that asked for it.
+pub const LSP_HOLD_MS: u64 = 60;
+/// Edits by instruction that run at once for one editor.
+pub const LSP_EDITS_MAX: usize = 2;
+// Editing files.
+
+/// Bytes of a file that is edited.
+pub const EDIT_FILE_BYTES_MAX: u64 = 512 * 1024;
+/// Bytes of a file that is written anew as a whole; longer ones are edited by search and replace.
+pub const EDIT_WHOLE_BYTES_MAX: usize = 8 * 1024;
+/// Files of one edit.
+pub const EDIT_FILES_MAX: usize = 32;
+/// Bytes of other files that a prompt shows beside the one to change.
+pub const EDIT_OTHERS_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of an instruction.
+pub const EDIT_INSTRUCTION_BYTES_MAX: usize = 16 * 1024;
+/// Tokens of an answer that edits.
+pub const EDIT_TOKENS_MAX: u32 = 16 * 1024;
+/// Search-and-replace blocks of one answer.
+pub const EDIT_BLOCKS_MAX: usize = 256;
+/// Milliseconds for one diff; what takes longer is shown coarser.
+pub const EDIT_DIFF_MS_MAX: u64 = 200;
+/// Edits in the journal; the oldest goes first.
+pub const EDIT_JOURNAL_LEN_MAX: usize = 200;
+/// Bytes of all edits in the journal; the oldest goes first.
+pub const EDIT_JOURNAL_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Bytes of one edit's plan in the journal.
+pub const EDIT_PLAN_BYTES_MAX: u64 = 1024 * 1024;
+/// Seconds to wait for another program's edit to be written.
+pub const EDIT_LOCK_S_MAX: u64 = 10;
+/// Seconds for the command that checks an edit.
+pub const EDIT_CHECK_S_MAX: u64 = 600;
+/// Messages of one chat in the terminal; the oldest is forgotten first.
+pub const CHAT_TURNS_MAX: usize = 1000;
+/// Bytes of all messages of one chat in the terminal; the oldest is forgotten first.
+pub const CHAT_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of a message that is being typed.
+pub const CHAT_INPUT_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of an open file up to which pieces of it are kept for prompts about others.
+pub const NOTE_BYTES_MAX: usize = 256 * 1024;

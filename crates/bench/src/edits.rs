@@ -6,15 +6,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use base::limits;
+use client::stream::Timed;
+use client::{ClientError, Target};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::data;
 use crate::error::BenchError;
-use crate::http::Target;
 use crate::python_random::shuffle;
 use crate::similarity;
-use crate::stream::{Timed, timed};
+use crate::stream::timed;
 
 pub use crate::edits_report::{Report, Row};
 
@@ -271,7 +272,7 @@ impl Side {
     }
 
     fn post(&self, args: &EditsArgs, body: &Value) -> Result<Timed, BenchError> {
-        timed(&self.target, "/chat/completions", body, args.key.as_deref(), args.timeout_s)
+        timed(&self.target, "/v1/chat/completions", body, args.key.as_deref(), args.timeout_s)
     }
 
     fn ask(&mut self, args: &EditsArgs, at: usize, case: &Case, max_tokens: u32) -> Result<(Row, String), BenchError> {
@@ -286,21 +287,21 @@ impl Side {
         let body = self.body(args, case, max_tokens);
         let timed = self.post(args, &body).map_err(|e| if self.is_replayed(args) { explained(e) } else { e })?;
         if self.is_replayed(args) && !is_forced(&case.reference(), &timed) {
-            return Err(BenchError::Replay { url: self.target.shown.clone() });
+            return Err(BenchError::Replay { url: self.target.shown().to_owned() });
         }
         self.failures_in_a_row = 0;
-        Ok((self.row(at, case, &timed, cold_ttft_ms), timed.seen.text))
+        Ok((self.row(at, case, &timed, cold_ttft_ms), timed.said.text))
     }
 
     fn row(&self, case_at: usize, case: &Case, timed: &Timed, cold_ttft_ms: Option<f64>) -> Row {
-        let seen = &timed.seen;
+        let seen = &timed.said;
         let (n, ttft_s) = (seen.tokens_or_events(), ttft_s(timed));
         let total_s = timed.ended_at.duration_since(timed.asked_at).as_secs_f64();
         let decode_s = total_s - ttft_s;
         Row {
             case: case_at,
             server: self.label,
-            path: crate::error::printable(&case.path, 200),
+            path: client::printable(&case.path, 200),
             prompt_tokens: seen.prompt_tokens,
             cached_tokens: seen.cached_tokens,
             completion_tokens: n,
@@ -326,7 +327,7 @@ impl Side {
         if matches!(error, BenchError::Replay { .. } | BenchError::Argument { .. }) || (is_end && is_first) {
             return Err(error);
         }
-        let (path, words) = (crate::error::printable(&case.path, 200), error.to_string());
+        let (path, words) = (client::printable(&case.path, 200), error.to_string());
         if is_end {
             seen.stopped = Some(format!("ended after case {}: {words}", at + 1));
         }
@@ -338,16 +339,16 @@ impl Side {
 
 /// From before the connection to the first text, or to the end of an answer without any.
 fn ttft_s(timed: &Timed) -> f64 {
-    let first = timed.seen.texts_at.first().copied().unwrap_or(timed.ended_at);
+    let first = timed.said.texts_at.first().copied().unwrap_or(timed.ended_at);
     first.duration_since(timed.asked_at).as_secs_f64()
 }
 
 /// A refusal of a request with `replay`, with a word on what that is.
 fn explained(error: BenchError) -> BenchError {
     match error {
-        BenchError::Refused { url, status, message } => {
+        BenchError::Client(ClientError::Refused { url, status, message }) => {
             let message = format!("{message} (this request had `replay`, a field of vonk's own)");
-            BenchError::Refused { url, status, message }
+            ClientError::Refused { url, status, message }.into()
         }
         other => other,
     }
@@ -355,7 +356,7 @@ fn explained(error: BenchError) -> BenchError {
 
 /// Whether the answer is the reference, or as much of it as was allowed.
 fn is_forced(reference: &str, timed: &Timed) -> bool {
-    let (text, is_cut) = (&timed.seen.text, timed.seen.finish_reason.as_deref() == Some("length"));
+    let (text, is_cut) = (&timed.said.text, timed.said.finish_reason.as_deref() == Some("length"));
     !text.is_empty() && (text.trim_end() == reference.trim_end() || (is_cut && reference.starts_with(text.as_str())))
 }
 

@@ -219,7 +219,7 @@ fn server(side: &Side, seen: &Seen) -> ServerReport {
     let sum = |of: fn(&Row) -> Option<u64>| rows.iter().filter_map(|r| of(r)).reduce(u64::saturating_add);
     ServerReport {
         label: side.label,
-        url: side.target.shown.clone(),
+        url: side.target.shown().to_owned(),
         answered: rows.len(),
         failed: seen.failures.iter().filter(|f| f.server == side.label).count(),
         summaries: summaries.collect(),

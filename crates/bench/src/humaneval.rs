@@ -8,13 +8,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use base::limits;
+use client::{Client, Deadline, Target, message_of};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::data;
 use crate::error::BenchError;
 use crate::extract;
-use crate::http::{Deadline, Target, message_of, post};
 use crate::python::{Confinement, ProgramLimits, Python, Verdict};
 
 /// Tokens that an answer may have, at most. Whoever asks a model in this process uses it too.
@@ -179,7 +179,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.tasks.iter().map(|t| t.task_id.chars().count()).max().unwrap_or(0);
         for t in self.tasks.iter().filter(|t| t.verdict != Verdict::Passed) {
-            let detail = crate::error::printable(&t.detail, 100);
+            let detail = client::printable(&t.detail, 100);
             writeln!(f, "{:<width$}  {:<9}  {detail}", t.task_id, t.verdict.word())?;
         }
         let kinds: Vec<String> = self.failures.iter().map(|(kind, n)| format!("{kind} {n}")).collect();
@@ -202,13 +202,10 @@ pub fn ask_url(url: &str, model: &str, prompt: &str, key: Option<&str>) -> Resul
         "messages": [{"role": "user", "content": prompt}],
     });
     let deadline = Deadline::after_s(limits::CLIENT_ANSWER_S_MAX);
-    let mut answer = post(&target, "/chat/completions", body.to_string().as_bytes(), key, deadline)?;
-    if answer.status != 200 {
-        return Err(answer.refusal());
-    }
-    let bytes = answer.whole(limits::BODY_BYTES_MAX, false)?;
-    let wrong = |why: String| BenchError::Protocol { url: target.shown.clone(), why };
-    let value: Value = serde_json::from_slice(&bytes).map_err(|e| wrong(format!("its answer is not JSON: {e}")))?;
+    let path = "/v1/chat/completions";
+    let answer = Client::once(target.clone(), key)?.post(path, body.to_string().as_bytes(), deadline, None)?;
+    let value = answer.json(limits::BODY_BYTES_MAX)?;
+    let wrong = |why: String| BenchError::protocol(target.shown(), why);
     match value.pointer("/choices/0/message/content").and_then(Value::as_str) {
         Some(content) => Ok(content.to_owned()),
         None => Err(wrong(message_of(&value).unwrap_or_else(|| "its answer has no message with text".to_owned()))),

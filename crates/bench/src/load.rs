@@ -9,14 +9,15 @@ use std::thread::{self, Builder, Scope};
 use std::time::{Duration, Instant};
 
 use base::{limits, rng};
+use client::Target;
+use client::stream::Timed;
 use serde::Serialize;
 
 use crate::error::BenchError;
-use crate::http::Target;
 use crate::prompts;
 use crate::remote::{Endpoint, clock_seed};
 use crate::stats::quantile;
-use crate::stream::{Ask, Timed};
+use crate::stream::Ask;
 use crate::table::{self, short, short_or_dash};
 
 /// What to measure.
@@ -232,7 +233,7 @@ pub fn run(args: &LoadArgs, progress: &mut dyn FnMut(&str)) -> Result<Report, Be
     let seed = args.seed.unwrap_or_else(clock_seed);
     let sides = sides(args)?;
     for side in &sides {
-        progress(&format!("{} {}: warming up", side.label, side.target.shown));
+        progress(&format!("{} {}: warming up", side.label, side.target.shown()));
         let (now, end) = (Instant::now(), Instant::now());
         side.request(rng::bits(seed, u64::MAX, side.lane), now, end)?;
     }
@@ -248,7 +249,7 @@ pub fn run(args: &LoadArgs, progress: &mut dyn FnMut(&str)) -> Result<Report, Be
             let row = side.measure(mode, rng::bits(seed, at as u64, side.lane));
             progress(&row.one_line());
             let is_dead = row.finished == 0 && row.errors > 0;
-            let why = format!("ended early: {} answered nothing at {}: {}", side.target.shown, mode, row.why());
+            let why = format!("ended early: {} answered nothing at {}: {}", side.target.shown(), mode, row.why());
             rows.push(row);
             if is_dead {
                 stopped = Some(why);
@@ -258,7 +259,7 @@ pub fn run(args: &LoadArgs, progress: &mut dyn FnMut(&str)) -> Result<Report, Be
     }
     Ok(Report {
         bench: "load",
-        servers: sides.iter().map(|s| s.target.shown.clone()).collect(),
+        servers: sides.iter().map(|s| s.target.shown().to_owned()).collect(),
         seconds: args.seconds,
         max_tokens: args.max_tokens,
         prompt_tokens: args.prompt_tokens.clone(),
@@ -377,10 +378,8 @@ impl Side<'_> {
             timeout_s: self.args.timeout_s,
         };
         let timed = ask.timed(&self.target)?;
-        Done::of(&timed, due, end).ok_or_else(|| BenchError::Protocol {
-            url: self.target.shown.clone(),
-            why: "it streamed an answer without any text".to_owned(),
-        })
+        Done::of(&timed, due, end)
+            .ok_or_else(|| BenchError::protocol(self.target.shown(), "it streamed an answer without any text"))
     }
 
     fn row(&self, mode: Mode, outcomes: Receiver<Outcome>, not_sent: usize, drained: Duration) -> Row {
@@ -427,9 +426,9 @@ fn is_started<'scope>(scope: &'scope Scope<'scope, '_>, work: impl FnOnce() + Se
 impl Done {
     /// `None` for an answer without text.
     fn of(timed: &Timed, due: Instant, end: Instant) -> Option<Self> {
-        let at = &timed.seen.texts_at;
+        let at = &timed.said.texts_at;
         let (first, last) = (at.first()?, at.last()?);
-        let tokens = timed.seen.tokens_or_events();
+        let tokens = timed.said.tokens_or_events();
         let ms = |from: Instant, to: Instant| to.duration_since(from).as_secs_f64() * 1e3;
         let in_time = at.iter().filter(|t| **t <= end).count();
         Some(Self {

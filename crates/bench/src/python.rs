@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 use base::limits;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{BenchError, printable};
+use client::printable;
+
+use crate::error::BenchError;
 
 const PRELUDE: &str = include_str!("prelude.py");
 /// How long Python itself may take to start and to tidy up, beyond the program's own time.

@@ -5,10 +5,10 @@ use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base::{limits, rng};
+use client::Target;
 use serde::Serialize;
 
 use crate::error::BenchError;
-use crate::http::Target;
 use crate::prompts;
 use crate::stats::{Summary, median};
 use crate::stream::{Ask, measure};
@@ -33,8 +33,8 @@ pub enum Endpoint {
 impl Endpoint {
     pub(crate) fn path(self) -> &'static str {
         match self {
-            Self::Chat => "/chat/completions",
-            Self::Completions => "/completions",
+            Self::Chat => "/v1/chat/completions",
+            Self::Completions => "/v1/completions",
         }
     }
 }
@@ -191,7 +191,7 @@ pub fn compare(args: &RemoteArgs, progress: &mut dyn FnMut(&str)) -> Result<Repo
     // One server behind both addresses would find A's prompt in its cache when B asks: then they get different ones.
     let is_same_server = matches!(sides.as_slice(), [a, b] if a.target.is_same_server(&b.target));
     for (i, side) in sides.iter_mut().enumerate() {
-        progress(&format!("{} {}: warming up", side.label, side.target.shown));
+        progress(&format!("{} {}: warming up", side.label, side.target.shown()));
         let prompt = prompt(args, rng::bits(seed, u64::MAX, i as u64));
         measure(&side.target, 0, &ask(args, &side.model, &prompt, args.max_tokens.min(WARMUP_TOKENS)))?;
     }
@@ -284,7 +284,7 @@ fn server(side: Side) -> ServerReport {
     };
     ServerReport {
         label: side.label,
-        url: side.target.shown.clone(),
+        url: side.target.shown().to_owned(),
         model: side.model.clone(),
         ttft_ms: of(&|s| Some(s.ttft_ms)),
         itl_ms: of(&|s| s.itl_ms),

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use bench::BenchError;
 use bench::humaneval::ask_url;
 use bench::remote::{Endpoint, RemoteArgs, Report, compare};
+use client::ClientError;
 use scripted::{SSE, answer, chunk, delta, serve};
 use serde_json::Value;
 
@@ -84,7 +85,11 @@ fn args_with_completions(url: &str) -> RemoteArgs {
 fn a_server_that_is_down_is_named() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let error = run(&args(&format!("http://{free}"))).unwrap_err();
-    assert!(matches!(error, BenchError::Connect { .. }) && error.to_string().contains(&free.to_string()), "{error}");
+    assert!(
+        matches!(error, BenchError::Client(ClientError::Connect { .. }))
+            && error.to_string().contains(&free.to_string()),
+        "{error}"
+    );
 }
 
 #[test]
@@ -146,7 +151,7 @@ fn a_silent_server_runs_into_the_timeout() {
     });
     let start = Instant::now();
     let error = run(&RemoteArgs { timeout_s: 1, ..args(&url) }).unwrap_err();
-    assert!(matches!(error, BenchError::Timeout { after_s: 1, .. }), "{error}");
+    assert!(matches!(error, BenchError::Client(ClientError::Timeout { after_s: 1, .. })), "{error}");
     assert!(start.elapsed() < Duration::from_secs(10));
 }
 
@@ -160,7 +165,7 @@ fn a_drip_of_bytes_runs_into_the_timeout_too() {
         }
     });
     let error = run(&RemoteArgs { timeout_s: 1, ..args(&url) }).unwrap_err();
-    assert!(matches!(error, BenchError::Timeout { .. }), "{error}");
+    assert!(matches!(error, BenchError::Client(ClientError::Timeout { .. })), "{error}");
 }
 
 #[test]

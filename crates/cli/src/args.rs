@@ -32,6 +32,12 @@ pub enum Command {
     Run(Run),
     /// Fill in the code at a place in a file
     Fim(Fim),
+    /// Change files as told: watch the change as it is written, then apply it or not
+    Edit(Edit),
+    /// Restore what `vonk edit` changed
+    Undo(Undo),
+    /// Talk with a model in this terminal
+    Chat(Chat),
     /// Serve models over an OpenAI-compatible API
     Serve(Serve),
     /// Write the logits of every position of a text: raw f32, [n_tokens, n_vocab]
@@ -42,6 +48,8 @@ pub enum Command {
     Bench(Bench),
     /// Measure quality
     Eval(Eval),
+    /// Serve an editor: completions and edits over the language server protocol, on standard input and output
+    Lsp(Lsp),
 }
 
 /// How to compute.
@@ -239,6 +247,95 @@ pub struct Fim {
     pub engine: Engine,
 }
 
+/// Which server to ask.
+#[derive(Args, Clone)]
+pub struct Near {
+    /// Model to ask for [default: what the server has]
+    #[arg(long)]
+    pub model: Option<String>,
+    /// The server [default: $VONK_URL, else this user's running server, else one that is started and stops when idle]
+    #[arg(long)]
+    pub url: Option<String>,
+}
+
+/// The form of a model's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum HowKind {
+    /// By the length of the file
+    Auto,
+    /// The whole file
+    Whole,
+    /// Search-and-replace blocks
+    Blocks,
+}
+
+/// `vonk edit`.
+#[derive(Args)]
+pub struct Edit {
+    /// FILE... and, as the last argument, what to change
+    #[arg(required = true, num_args = 2.., value_names = ["FILE", "INSTRUCTION"])]
+    pub what: Vec<String>,
+    /// Apply without asking
+    #[arg(long, short)]
+    pub yes: bool,
+    /// Print figures as one JSON object instead of the diff
+    #[arg(long)]
+    pub json: bool,
+    /// Apply, run this command, and keep the change only if it exits with 0
+    #[arg(long, value_name = "CMD")]
+    pub check: Option<String>,
+    /// How long the command may take
+    #[arg(long, value_parser = time, default_value = "2m", requires = "check")]
+    pub check_time: std::time::Duration,
+    /// Edit files that look like secrets or lie behind a link out of this folder; apply changes that look wrong
+    #[arg(long)]
+    pub force: bool,
+    /// What the model answers with
+    #[arg(long, value_enum, default_value = "auto")]
+    pub how: HowKind,
+    /// Seconds for one answer
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=base::limits::CLIENT_ANSWER_S_MAX))]
+    pub timeout: u64,
+    /// Which server.
+    #[command(flatten)]
+    pub near: Near,
+}
+
+/// `vonk undo`.
+#[derive(Args)]
+pub struct Undo {
+    /// Number of the edit [default: the last one]
+    pub id: Option<u64>,
+    /// List the edits that are known
+    #[arg(long, conflicts_with = "id")]
+    pub list: bool,
+    /// Also restore files that were changed since; a copy of what is in them is kept
+    #[arg(long)]
+    pub force: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `vonk chat`.
+#[derive(Args)]
+pub struct Chat {
+    /// Files to talk about
+    pub files: Vec<PathBuf>,
+    /// System message
+    #[arg(long)]
+    pub system: Option<String>,
+    /// Most tokens of an answer
+    #[arg(long, short = 'n', default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_tokens: u32,
+    /// 0 takes the most likely token every time
+    #[arg(long, default_value_t = 0.0)]
+    pub temperature: f32,
+    /// Which server.
+    #[command(flatten)]
+    pub near: Near,
+}
+
 /// `vonk serve`.
 #[derive(Args)]
 pub struct Serve {
@@ -263,6 +360,12 @@ pub struct Serve {
     /// Listen beyond this machine without keys: anybody who reaches the port can use the model
     #[arg(long)]
     pub insecure_open: bool,
+    /// End when no request came for this long, such as 15m or 90s
+    #[arg(long, value_parser = time)]
+    pub stop_when_idle: Option<std::time::Duration>,
+    /// Do not leave the file by which `vonk edit`, `vonk chat` and editors find this server
+    #[arg(long)]
+    pub no_runtime_file: bool,
     /// Engine options.
     #[command(flatten)]
     pub engine: Engine,
@@ -370,6 +473,50 @@ pub enum BenchWhat {
     Replay(BenchEdits),
     /// Servers: many requests at once, by arrivals per second or by number of streams
     Load(BenchLoad),
+    /// Replayed typing: from a key to a suggestion on screen, as editors get it from `vonk lsp`
+    #[command(after_help = KEYSTROKES_HELP)]
+    Keystrokes(BenchKeystrokes),
+}
+
+const KEYSTROKES_HELP: &str = "\
+The trace has the form of the editing-traces collection: {startContent, txns: [{patches: [[pos, deleted, text], ...]}]}, may be
+gzipped. Runs of at least twelve single typed characters are replayed, from a seeded run on; what lies between them just happens.
+After each key comes a gap drawn from --gaps (a JSON list of milliseconds; 20 to 3000 count). A key counts as shown if a
+suggestion for exactly that text is known before the next key. With --against the same keys are then typed against a
+llama.cpp server in llama.vim's way: 64 lines before, 16 after, one request at a time.
+
+  vonk bench keystrokes --model qwen2.5-coder-0.5b --trace rustcode.json.gz --gaps gaps_ms.json --keys 300 --seed 3 --json";
+
+/// `vonk bench keystrokes`.
+#[derive(Args)]
+pub struct BenchKeystrokes {
+    /// Model to serve for the measurement, on a port of its own
+    #[arg(long, conflicts_with = "url")]
+    pub model: Option<String>,
+    /// Use this server instead
+    #[arg(long)]
+    pub url: Option<String>,
+    /// Then a llama.cpp server, in llama.vim's way
+    #[arg(long)]
+    pub against: Option<String>,
+    /// Recorded editing
+    #[arg(long)]
+    pub trace: PathBuf,
+    /// Recorded gaps between keys
+    #[arg(long)]
+    pub gaps: PathBuf,
+    /// Keys to type
+    #[arg(long, default_value_t = 300)]
+    pub keys: usize,
+    /// Chooses the place in the trace, and the gaps
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Write a picture of the distribution of times here
+    #[arg(long)]
+    pub svg: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 const EDITS_HELP: &str = "\
@@ -501,6 +648,22 @@ pub struct BenchRoofline {
     pub engine: Engine,
 }
 
+/// A time with its unit: 90s, 15m, 2h.
+pub fn time(text: &str) -> Result<std::time::Duration, String> {
+    let wrong =
+        || format!("`{text}` is no time such as 90s, 15m or 2h, of at most {} days", base::limits::TIME_DAYS_MAX);
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let seconds = match unit {
+        's' => 1u64,
+        'm' => 60,
+        'h' => 3600,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = text.strip_suffix(unit).and_then(|n| n.parse().ok()).ok_or_else(wrong)?;
+    let time = number.checked_mul(seconds).filter(|s| (1..=base::limits::TIME_DAYS_MAX * 86_400).contains(s));
+    Ok(std::time::Duration::from_secs(time.ok_or_else(wrong)?))
+}
+
 /// A number of repetitions, within its bound.
 fn reps(text: &str) -> Result<usize, String> {
     let most = base::limits::BENCH_REPS_MAX;
@@ -595,4 +758,21 @@ pub struct Humaneval {
     /// Engine options.
     #[command(flatten)]
     pub engine: Engine,
+}
+
+/// `vonk lsp`.
+#[derive(Args)]
+pub struct Lsp {
+    /// This server and no other [default: one that runs on this machine, else one is started]
+    #[arg(long)]
+    pub url: Option<String>,
+    /// Model to ask for [default: what the server has]
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Do not start a server
+    #[arg(long)]
+    pub no_start: bool,
+    /// Accepted and not used: the transport is always standard input and output
+    #[arg(long, hide = true)]
+    pub stdio: bool,
 }

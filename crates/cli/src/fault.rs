@@ -45,6 +45,18 @@ impl From<bench::BenchError> for Fault {
     }
 }
 
+impl From<client::ClientError> for Fault {
+    fn from(e: client::ClientError) -> Self {
+        if e.is_bad_input() { Self::input(e) } else { Self::failed(e) }
+    }
+}
+
+impl From<edit::EditError> for Fault {
+    fn from(e: edit::EditError) -> Self {
+        if e.is_bad_input() { Self::input(e) } else { Self::failed(e) }
+    }
+}
+
 impl From<std::io::Error> for Fault {
     fn from(e: std::io::Error) -> Self {
         Self::failed(e)

@@ -2,11 +2,17 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod chat;
+mod edit;
 mod eval;
 mod fault;
 mod files;
 mod generate;
+mod interrupt;
 mod keep;
+mod keystrokes;
+mod language_server;
+mod near;
 mod open;
 mod roofline;
 mod run;
@@ -54,10 +60,14 @@ fn start(command: Command) -> Result<(), Fault> {
         Command::Tokenize(a) => files::tokenize(a),
         Command::Run(a) => run::run(a),
         Command::Fim(a) => run::fim(a),
+        Command::Edit(a) => edit::edit(a),
+        Command::Undo(a) => edit::undo(a),
+        Command::Chat(a) => chat::chat(a),
         Command::Serve(a) => serve::serve(a),
         Command::Logits(a) => score::logits(a),
         Command::Perplexity(a) => score::perplexity(a),
         Command::Bench(a) => speed::bench(a),
         Command::Eval(a) => eval::eval(a),
+        Command::Lsp(a) => language_server::lsp(a),
     }
 }

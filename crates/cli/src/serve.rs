@@ -6,8 +6,9 @@ use crate::files::pull_shown;
 use crate::generate::{Outcome, generate, to_stdout};
 use crate::keep::Disk;
 use crate::open::{Opened, open};
+use client::place;
+use client::server::Notice;
 use server::{Config, Keeper, Running, Served, TextKit};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use store::{DEFAULT_MODEL, Store};
@@ -22,13 +23,28 @@ fn server_fault(e: server::ServeError) -> Fault {
     if matches!(e, OpenBind(_) | Bind { .. } | Models(_)) { Fault::input(e) } else { Fault::failed(e) }
 }
 
-fn start(bind: SocketAddr, hosts: Vec<String>, insecure_open: bool) -> Result<Running, Fault> {
-    let config = Config { bind, hosts, insecure_open, catch_signals: true, ..Config::default() };
-    server::start(config).map_err(server_fault)
+fn start(config: Config) -> Result<Running, Fault> {
+    server::start(Config { catch_signals: true, ..config }).map_err(server_fault)
+}
+
+/// Lets this user's other programs find the server. Without it everything works, so a failure is only a note.
+fn notice(running: &Running, models: Vec<String>) -> Option<Notice> {
+    let addr = running.addr();
+    let dir = place::run_dir(&place::env)?;
+    if !addr.ip().is_loopback() {
+        return None;
+    }
+    let (pid, started) = (std::process::id(), unix_s());
+    let posted = Notice::post(&dir, &client::server::Running { pid, url: format!("http://{addr}"), models, started });
+    posted.inspect_err(|e| eprintln!("note: other programs will not find this server: {}: {e}", dir.display())).ok()
+}
+
+fn unix_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
 fn served(opened: &Opened, text: Arc<TextKit>, mut engine: Box<dyn engine::Stepper>, kept: bool) -> Served {
-    let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let created = unix_s();
     let defaults = Served::openai_defaults();
     let name = opened.found.name.clone();
     let keeper = if kept { keeper(&name, &mut *engine) } else { None };
@@ -61,7 +77,11 @@ fn keeper(name: &str, engine: &mut dyn engine::Stepper) -> Option<Box<dyn Keeper
 pub fn serve(args: args::Serve) -> Result<(), Fault> {
     let names = if args.model.is_empty() { vec![DEFAULT_MODEL.to_string()] } else { args.model };
     let opened: Vec<Opened> = names.iter().map(|name| open(Some(name))).collect::<Result<_, _>>()?;
-    let running = start(args.bind, args.host, args.insecure_open)?;
+    let (bind, hosts, insecure_open) = (args.bind, args.host, args.insecure_open);
+    let running =
+        start(Config { bind, hosts, insecure_open, stop_when_idle: args.stop_when_idle, ..Config::default() })?;
+    let names = opened.iter().map(|o| o.found.name.clone()).collect();
+    let _notice = if args.no_runtime_file { None } else { notice(&running, names) };
     let begin = Instant::now();
     let mut models = Vec::new();
     let draft = args.draft_model.as_deref().map(|name| open(Some(name))).transpose()?;
@@ -92,7 +112,8 @@ pub fn up(args: args::Up) -> Result<(), Fault> {
     }
     let begin = Instant::now();
     let opened = open(Some(name))?;
-    let running = start(args.bind, vec![], false)?;
+    let running = start(Config { bind: args.bind, ..Config::default() })?;
+    let _notice = notice(&running, vec![opened.found.name.clone()]);
     let (text, mut engine) = both(&opened, &args.engine, 4, None)?;
     let ready = begin.elapsed();
     let outcome = demonstrate(&text, &mut *engine)?;

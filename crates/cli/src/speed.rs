@@ -48,6 +48,7 @@ pub fn bench(args: args::Bench) -> Result<(), Fault> {
         Some(BenchWhat::Edits(e)) => return servers::edits(e, false),
         Some(BenchWhat::Replay(e)) => return servers::edits(e, true),
         Some(BenchWhat::Load(l)) => return servers::load(l),
+        Some(BenchWhat::Keystrokes(k)) => return crate::keystrokes::keystrokes(k),
         None => {}
     }
     if let Some(url) = &args.url {

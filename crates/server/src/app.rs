@@ -50,6 +50,14 @@ pub(crate) struct Model {
     pub(crate) runner: Runner,
 }
 
+impl Model {
+    /// Whether requests run or wait.
+    pub(crate) fn is_busy(&self) -> bool {
+        let mailbox = &self.runner.mailbox;
+        mailbox.queued() > 0 || mailbox.metrics.running.load(Relaxed) > 0
+    }
+}
+
 /// Only ever goes down this list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
@@ -72,6 +80,8 @@ pub(crate) struct App {
     pub(crate) peers: Peers,
     pub(crate) bodies: Arc<Semaphore>,
     pub(crate) text_jobs: Arc<Semaphore>,
+    /// Requests so far that want something; probes do not count.
+    pub(crate) asked: AtomicU64,
     random: RandomState,
     next_id: AtomicU64,
 }
@@ -86,6 +96,7 @@ impl App {
             peers: Peers::default(),
             bodies: crate::body::budget(&config.limits),
             text_jobs: Arc::new(Semaphore::new(config.limits.text_jobs.max(1))),
+            asked: AtomicU64::new(0),
             random: RandomState::new(),
             next_id: AtomicU64::new(1),
             config,

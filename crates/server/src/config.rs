@@ -20,6 +20,8 @@ pub struct Config {
     pub share_prefixes: Option<bool>,
     /// SIGTERM and SIGINT drain; a second one stops at once.
     pub catch_signals: bool,
+    /// Drain and end when no request came for this long and none runs.
+    pub stop_when_idle: Option<Duration>,
     /// Limits.
     pub limits: Limits,
 }
@@ -33,6 +35,7 @@ impl Default for Config {
             insecure_open: false,
             share_prefixes: None,
             catch_signals: false,
+            stop_when_idle: None,
             limits: Limits::default(),
         }
     }

@@ -63,7 +63,7 @@ pub(crate) struct ModelMetrics {
     pub(crate) cancelled: AtomicU64,
     pub(crate) step_failures: AtomicU64,
     pub(crate) preempted: AtomicU64,
-    running: AtomicUsize,
+    pub(crate) running: AtomicUsize,
     pages_used: AtomicUsize,
     pages_cached: AtomicUsize,
     pages_total: AtomicUsize,

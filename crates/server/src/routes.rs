@@ -63,6 +63,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 /// Around everything: who may ask, what a panic costs, what is counted.
 async fn wrap(State(app): State<Arc<App>>, request: Request, next: Next) -> Response<Body> {
     let endpoint = endpoint(request.uri().path());
+    if !matches!(endpoint.0, "health" | "ready" | "metrics") {
+        app.asked.fetch_add(1, Relaxed);
+    }
     let checked = app
         .gate
         .check(request.version(), request.uri(), request.headers())

@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crate::app::{App, Phase, Served};
 use crate::config::{Config, ServeError};
@@ -42,6 +44,9 @@ pub fn start(config: Config) -> Result<Running, ServeError> {
         let is_clean = runtime.block_on(async {
             if let Some(signals) = signals {
                 tokio::spawn(signals.drive(Arc::clone(&shared)));
+            }
+            if let Some(time) = shared.config.stop_when_idle {
+                tokio::spawn(stop_when_idle(Arc::clone(&shared), time));
             }
             net::serve(Arc::clone(&shared), listener, router).await
         });
@@ -100,6 +105,21 @@ impl Drop for Running {
         self.stop();
         self.app.models().iter().for_each(|m| m.runner.mailbox.close());
         self.app.models().iter().for_each(|m| m.runner.join());
+    }
+}
+
+/// Drains when nobody asked for so long. Looks from time to time, so it may come later by an eighth.
+async fn stop_when_idle(app: Arc<App>, time: Duration) {
+    let (mut asked, mut since) = (0, Instant::now());
+    while app.phase() == Phase::Open {
+        tokio::time::sleep((time / 8).max(Duration::from_millis(1))).await;
+        let now = app.asked.load(Relaxed);
+        let is_busy = app.models().is_empty() || app.models().iter().any(|m| m.is_busy());
+        if now != asked || is_busy {
+            (asked, since) = (now, Instant::now());
+        } else if since.elapsed() >= time {
+            app.advance(Phase::Draining);
+        }
     }
 }
 

@@ -221,3 +221,31 @@ fn addresses_and_models_are_checked_at_start() {
     let twice = || served("echo", Echo::new(64, 1, &knobs));
     assert!(other.add_models(vec![twice(), twice()]).is_err());
 }
+
+#[test]
+fn an_idle_server_ends_by_itself_and_a_busy_one_does_not() {
+    let idle = Duration::from_millis(200);
+    let config = Config { stop_when_idle: Some(idle), ..Config::default() };
+    let (running, _knobs) = serve_with(config, 100_000, 1, Knobs::slow(2));
+    let addr = running.addr();
+    let start = Instant::now();
+    let mut stream = connect(addr);
+    stream
+        .write_all(&post_bytes("/v1/completions", r#"{"model":"echo","prompt":"~x","stream":true,"max_tokens":300}"#))
+        .unwrap();
+    assert_eq!(parse_answer(read_until(&mut stream, "[DONE]").as_bytes()).status, 200, "not cut while it ran");
+    assert!(start.elapsed() > idle * 2, "{:?}", start.elapsed());
+    drop(stream);
+    // Probes do not keep it up.
+    let prober = std::thread::spawn(move || while std::net::TcpStream::connect(addr).is_ok() && get_ready(addr) {});
+    assert!(running.join().unwrap(), "everything had ended");
+    assert!(start.elapsed() > idle * 3);
+    prober.join().unwrap();
+}
+
+fn get_ready(addr: std::net::SocketAddr) -> bool {
+    std::thread::sleep(Duration::from_millis(10));
+    let Ok(mut stream) = std::net::TcpStream::connect(addr) else { return false };
+    stream.write_all(b"GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").is_ok()
+        && stream.read(&mut [0; 256]).is_ok_and(|n| n > 0)
+}
