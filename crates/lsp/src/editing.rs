@@ -47,9 +47,22 @@ pub trait Editor: Send + Sync {
         cancel: &Cancel,
         on_text: &mut dyn FnMut(&str),
     ) -> Result<Edited, String>;
+
+    /// Address and model of the server that is asked, which is found or started now if need be.
+    ///
+    /// # Errors
+    /// In words.
+    fn server(&self) -> Result<(String, String), String> {
+        Err("there is no server".to_owned())
+    }
 }
 
 impl Editor for Server {
+    fn server(&self) -> Result<(String, String), String> {
+        let found = self.client().map_err(|e| e.to_string())?;
+        Ok((found.client.target().shown().to_owned(), found.model))
+    }
+
     fn rewrite(
         &self,
         source: &Source,
@@ -85,6 +98,27 @@ pub fn text_edits(old: &str, new: &str) -> Vec<Value> {
         json!({"range": range, "newText": b[part.new].concat()})
     };
     parts(&a, &b, false).into_iter().map(edit).collect()
+}
+
+/// Tells an editor that draws an edit while it is written: only the lines that are new or other than before.
+#[derive(Debug, Default)]
+struct Growth {
+    told: String,
+}
+
+impl Growth {
+    /// From line `at` on, the new text reads `text`. `None`: as before.
+    fn more(&mut self, so_far: &str) -> Option<Value> {
+        let same = self.told.bytes().zip(so_far.bytes()).take_while(|(a, b)| a == b).count();
+        if same == so_far.len() && same == self.told.len() {
+            return None;
+        }
+        let same = so_far.as_bytes()[..same].iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
+        let at = so_far[..same].bytes().filter(|b| *b == b'\n').count();
+        self.told.truncate(same);
+        self.told.push_str(&so_far[same..]);
+        Some(json!({"at": at, "text": &so_far[same..]}))
+    }
 }
 
 #[derive(Debug)]
@@ -139,7 +173,22 @@ impl Edits {
         self.all().running.values().for_each(|r| r.cancel.cancel());
     }
 
-    /// Begins an edit; the request `id` is answered when it is over.
+    /// Answers which server is asked, when that is known.
+    pub fn tell_server(&self, id: &Value) {
+        let (this, id) = (self.clone(), id.clone());
+        let work = move || {
+            let found = this.editor.as_ref().map_or(Err("there is no server".to_owned()), |e| e.server());
+            this.out.send(match found {
+                Ok((url, model)) => rpc::result(&id, &json!({"url": url, "model": model})),
+                Err(why) => rpc::error(&id, code::FAILED, &why),
+            });
+        };
+        // If no thread can be had the editor asks in vain, as it would for anything else.
+        let _ = std::thread::Builder::new().name("server".to_owned()).spawn(work);
+    }
+
+    /// Begins an edit; the request `id` is answered when it is over. With a `partialResultToken` the editor is told what is
+    /// written meanwhile and gets the changes as the answer; without, they are applied by `workspace/applyEdit`.
     ///
     /// # Errors
     /// No instruction; too many at once; no editor.
@@ -163,9 +212,11 @@ impl Edits {
         }
         all.n_started += 1;
         let n = all.n_started;
-        let is_own = token.is_none() && all.has_progress;
+        let grown = argument.get("partialResultToken").filter(|t| !t.is_null()).cloned();
+        let is_own = token.is_none() && grown.is_none() && all.has_progress;
+        let has_progress = all.has_progress && (is_own || token.is_some());
         let token = token.unwrap_or_else(|| json!(format!("vonk-edit-{n}")));
-        let has_progress = is_own || all.has_progress;
+        let instruction = if grown.is_some() { of_lines(instruction, argument, text) } else { instruction };
         if is_own {
             self.out.send(rpc::request(2 * n, "window/workDoneProgress/create", &json!({"token": token})));
         }
@@ -181,8 +232,13 @@ impl Edits {
             };
             progress(json!({"kind": "begin", "title": "vonk", "message": instruction, "cancellable": true, "percentage": 0}));
             let n_lines = text.lines().count().max(1);
-            let mut last = 0;
+            let (mut last, mut growth) = (0, Growth::default());
             let done = editor.rewrite(&source, &instruction, &cancel, &mut |so_far| {
+                if let Some(token) = &grown
+                    && let Some(value) = growth.more(so_far)
+                {
+                    this.out.send(rpc::notification("$/progress", &json!({"token": token, "value": value})));
+                }
                 let percent = (so_far.lines().count() * 100 / n_lines).min(99);
                 if percent > last {
                     last = percent;
@@ -190,7 +246,8 @@ impl Edits {
                 }
             });
             progress(json!({"kind": "end"}));
-            this.finish(n, &id, &uri, version, &text, done, cancel.is_cancelled());
+            let applied_at = grown.is_none().then_some((uri.as_str(), version));
+            this.finish(n, &id, applied_at, &text, done, cancel.is_cancelled());
         };
         if std::thread::Builder::new().name("edit".to_owned()).spawn(work).is_err() {
             all.running.remove(&n);
@@ -199,7 +256,16 @@ impl Edits {
         Ok(())
     }
 
-    fn finish(&self, n: u64, id: &Value, uri: &str, version: i64, old: &str, done: Result<Edited, String>, is_cancelled: bool) {
+    /// `applied_at`: the file and its version, where the changes are to be applied rather than to be the answer.
+    fn finish(
+        &self,
+        n: u64,
+        id: &Value,
+        applied_at: Option<(&str, i64)>,
+        old: &str,
+        done: Result<Edited, String>,
+        is_cancelled: bool,
+    ) {
         self.all().running.remove(&n);
         let edited = match done {
             _ if is_cancelled => return self.out.send(rpc::error(id, code::CANCELLED, "cancelled")),
@@ -208,15 +274,30 @@ impl Edits {
         };
         let edits = text_edits(old, &edited.text);
         let n_edits = edits.len();
+        let result = |edits: Value| {
+            let cost = json!({"edits": edits, "ms": edited.ms, "ttft_ms": edited.ttft_ms, "tokens": edited.tokens});
+            rpc::result(id, &cost)
+        };
+        let Some((uri, version)) = applied_at else { return self.out.send(result(json!(edits))) };
         if n_edits > 0 {
             // With the version, so that the editor refuses it if the file was changed meanwhile.
             let change = json!({"textDocument": {"uri": uri, "version": version}, "edits": edits});
             let params = json!({"label": "vonk", "edit": {"documentChanges": [change]}});
             self.out.send(rpc::request(2 * n + 1, "workspace/applyEdit", &params));
         }
-        let result = json!({"edits": n_edits, "ms": edited.ms, "ttft_ms": edited.ttft_ms, "tokens": edited.tokens});
-        self.out.send(rpc::result(id, &result));
+        self.out.send(result(json!(n_edits)));
     }
+}
+
+/// The instruction, for the lines of the range if that is not the whole file.
+fn of_lines(instruction: String, argument: &Value, text: &str) -> String {
+    let line = |at: &str| argument.pointer(at).and_then(Value::as_u64).map(|n| n as usize);
+    let (Some(first), Some(last)) = (line("/range/start/line"), line("/range/end/line")) else { return instruction };
+    if first == 0 && last + 1 >= text.lines().count() {
+        return instruction;
+    }
+    let begins = text.lines().nth(first).unwrap_or_default().trim();
+    format!("{instruction}\nChange only lines {} to {} of the file, which begin with `{begins}`.", first + 1, last + 1)
 }
 
 /// What the editor sends, else what the text itself asks for, within the range first.
@@ -258,6 +339,77 @@ mod tests {
         let range = json!({"start": {"line": 1, "character": 0}, "end": {"line": 2, "character": 0}});
         assert_eq!(edits, [json!({"range": range, "newText": "X\n"})]);
         assert!(text_edits("a\n", "a\n").is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn growth_tells_enough_to_write_the_text(texts in prop::collection::vec("([ab]{0,2}\n){0,6}", 1..6)) {
+            let (mut growth, mut lines) = (Growth::default(), Vec::new());
+            for text in &texts {
+                if let Some(value) = growth.more(text) {
+                    lines.truncate(value["at"].as_u64().unwrap() as usize);
+                    lines.extend(value["text"].as_str().unwrap().lines().map(str::to_owned));
+                }
+                prop_assert_eq!(&lines, &text.lines().collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_file_is_named_in_the_instruction() {
+        let text = "a\nb {\nc\n";
+        let range = |first: u64, last: u64| json!({"range": {"start": {"line": first}, "end": {"line": last}}});
+        assert_eq!(of_lines("do".into(), &range(0, 3), text), "do");
+        assert_eq!(of_lines("do".into(), &json!({}), text), "do");
+        let part = of_lines("do".into(), &range(1, 2), text);
+        assert_eq!(part, "do\nChange only lines 2 to 3 of the file, which begin with `b {`.");
+    }
+
+    /// Writes a line after the other, and then all of it.
+    struct Script;
+
+    impl Editor for Script {
+        fn rewrite(&self, _: &Source, _: &str, _: &Cancel, on_text: &mut dyn FnMut(&str)) -> Result<Edited, String> {
+            on_text("x\n");
+            on_text("x\ny\n");
+            Ok(Edited { text: "x\ny\n".into(), ..Edited::default() })
+        }
+    }
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_editor_that_draws_is_told_what_grows_and_applies_by_itself() {
+        let sink = Sink::default();
+        let edits = Edits::new(Out::start(sink.clone()), Some(Arc::new(Script)));
+        edits.show_progress(true);
+        let argument = json!({"instruction": "do", "partialResultToken": "t"});
+        edits.start(&json!(1), "file:///a", Path::new("a"), 1, "x\nz\n", &argument, None).unwrap();
+        while !edits.all().running.is_empty() {
+            std::thread::yield_now();
+        }
+        edits.tell_server(&json!(2));
+        let said = || String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
+        while !said().contains("there is no server") {
+            std::thread::yield_now();
+        }
+        edits.out.finish();
+        let said = said();
+        assert!(said.contains(r#"{"token":"t","value":{"at":0,"text":"x\n"}}"#), "{said}");
+        assert!(said.contains(r#"{"token":"t","value":{"at":1,"text":"y\n"}}"#), "{said}");
+        assert!(said.contains(r#""newText":"y\n""#), "{said}");
+        assert!(!said.contains("applyEdit") && !said.contains("workDoneProgress"), "{said}");
     }
 
     #[test]

@@ -201,6 +201,11 @@ impl Session {
             (_, "textDocument/codeAction") => self.actions(params).map(Some),
             (_, "workspace/executeCommand") => self.execute(id, params),
             (_, "vonk/status") => Ok(Some(self.status_now())),
+            (_, "vonk/server") => {
+                self.edits.tell_server(id);
+                Ok(None)
+            }
+            (_, "vonk/edit") => self.edit(id, params),
             (_, "initialize") => Err((code::INVALID, "it is initialized already".to_owned())),
             _ => Err((code::NO_METHOD, format!("{method} is not known"))),
         };
@@ -361,16 +366,31 @@ impl Session {
             }
             "vonk.edit" => {
                 let uri = argument["uri"].as_str().ok_or((code::PARAMS, "the argument has no uri".to_owned()))?;
-                let open = self.files.get(uri).filter(|o| !o.is_ignored);
-                let text = open.and_then(|o| Some((o.path.clone(), o.version, o.text.as_ref()?.text())));
-                let Some((path, version, text)) = text else {
-                    return Err((code::FAILED, "the file is not open, too large, or ignored".to_owned()));
-                };
-                self.edits.start(id, uri, &path, version, &text, &argument, token)?;
+                self.start_edit(id, uri, &argument, token)?;
                 Ok(None)
             }
             _ => Err((code::NO_METHOD, format!("{command} is not known"))),
         }
+    }
+
+    /// `vonk/edit`: like the command, for an editor that draws the change while it is written and applies it by itself.
+    fn edit(&mut self, id: &Value, params: Option<&RawValue>) -> Result<Option<Value>, (i32, String)> {
+        let mut argument: Value = read(params).map_err(|e| (code::PARAMS, e))?;
+        let OfDocument { document, .. } = read(params).map_err(|e| (code::PARAMS, e))?;
+        if argument.get("partialResultToken").is_none_or(Value::is_null) {
+            argument["partialResultToken"] = id.clone();
+        }
+        self.start_edit(id, &document.uri, &argument, None)?;
+        Ok(None)
+    }
+
+    fn start_edit(&self, id: &Value, uri: &str, argument: &Value, token: Option<Value>) -> Result<(), (i32, String)> {
+        let open = self.files.get(uri).filter(|o| !o.is_ignored);
+        let text = open.and_then(|o| Some((o.path.clone(), o.version, o.text.as_ref()?.text())));
+        let Some((path, version, text)) = text else {
+            return Err((code::FAILED, "the file is not open, too large, or ignored".to_owned()));
+        };
+        self.edits.start(id, uri, &path, version, &text, argument, token)
     }
 
     fn status_now(&self) -> Value {

@@ -5,7 +5,7 @@ import { randomBytes } from "node:crypto";
 import * as vscode from "vscode";
 import type { Client } from "./client";
 import { config } from "./config";
-import { apiKey, serverUrl } from "./models";
+import { apiKey } from "./models";
 import { fitting, type Message, stream } from "./sse";
 
 const SYSTEM = "You are a programming assistant inside an editor. Be brief. Put code in fenced blocks.";
@@ -88,7 +88,7 @@ export class Chat implements vscode.WebviewViewProvider, vscode.Disposable {
         running.said += delta;
         send({ type: "text", delta });
       };
-      const url = serverUrl(this.client);
+      const url = await this.client.url();
       const { figures } = await stream({ url, key: apiKey(), body, signal: running.stop.signal, onText });
       const ends = figures.finish === "stopped" ? "stopped · " : figures.finish === "length" ? "cut at the length limit · " : "";
       send({ type: "end", note: `${ends}${figures.ttftMs.toFixed(0)} ms to the first token · ${figures.tps.toFixed(0)} tok/s` });

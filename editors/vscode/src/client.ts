@@ -10,7 +10,12 @@ import { Server } from "./server";
 /** Documents that the server is shown. */
 export const SELECTOR: vscode.DocumentSelector = [{ scheme: "file" }, { scheme: "untitled" }];
 
-/** What the server said last about itself (`vonk/status`). */
+/** Work of this length is shown as such; shorter, and the status bar would flicker at each key. */
+const BUSY_MS = 250;
+/** Requests that a model works on. */
+const WORK = ["textDocument/inlineCompletion", "vonk/edit"];
+
+/** How it stands with the language server and the server behind it. */
 export interface Status {
   state: "off" | "starting" | "loading" | "idle" | "busy" | "error";
   model?: string;
@@ -55,7 +60,7 @@ export class Client implements vscode.Disposable {
     const folder = vscode.workspace.workspaceFolders?.[0]?.uri;
     this.server = new Server({
       command: program,
-      args: ["lsp"],
+      args: programArgs(),
       ...(folder?.scheme === "file" ? { cwd: folder.fsPath } : {}),
       initialize: () => this.initializeParams(),
       log: (line) => this.log.info(line),
@@ -77,7 +82,14 @@ export class Client implements vscode.Disposable {
   }
 
   request<T>(method: string, params: unknown, cancel?: Cancel): Promise<T> {
-    return this.server?.request<T>(method, params, cancel) ?? Promise.reject(new Error("vonk is not running"));
+    const asked = this.server?.request<T>(method, params, cancel) ?? Promise.reject(new Error("vonk is not running"));
+    return WORK.includes(method) ? this.working(asked) : asked;
+  }
+
+  /** Address of the server that answers, which is found or started now if need be. */
+  async url(): Promise<string> {
+    const url = config().url || this.status.url || (await this.findServer());
+    return url.replace(/\/+(v1\/*)?$/, "");
   }
 
   notify(method: string, params: unknown): void {
@@ -100,6 +112,22 @@ export class Client implements vscode.Disposable {
     }
   }
 
+  private async working<T>(asked: Promise<T>): Promise<T> {
+    const late = setTimeout(() => this.status.state === "idle" && this.tell({ ...this.status, state: "busy" }), BUSY_MS);
+    try {
+      return await asked;
+    } finally {
+      clearTimeout(late);
+      if (this.status.state === "busy") this.tell({ ...this.status, state: "idle" });
+    }
+  }
+
+  private async findServer(): Promise<string> {
+    const found = await this.request<{ url: string; model: string }>("vonk/server", {});
+    this.tell({ ...this.status, state: "idle", url: found.url, model: found.model });
+    return found.url;
+  }
+
   private initializeParams(): object {
     const folders = (vscode.workspace.workspaceFolders ?? []).map((f) => ({ uri: f.uri.toString(), name: f.name }));
     return {
@@ -118,7 +146,7 @@ export class Client implements vscode.Disposable {
   }
 
   private wire(connection: Connection): void {
-    connection.onNotification("vonk/status", (s) => this.tell(s));
+    connection.onNotification("vonk/status", (s) => this.told(s));
     connection.onNotification("$/progress", ({ token, value }) => this.progress.get(String(token))?.(value));
     connection.onNotification("window/logMessage", ({ message }) => this.log.info(String(message)));
     connection.onNotification("window/showMessage", ({ type, message }) => show(type, String(message)));
@@ -139,8 +167,28 @@ export class Client implements vscode.Disposable {
       this.tell(why ? { state: "error", message: why } : { state: this.server ? "starting" : "off" });
       return;
     }
-    this.tell({ ...this.status, state: "idle" });
+    this.tell({ state: "loading" });
     vscode.workspace.textDocuments.forEach((d) => this.didOpen(d));
+    // Now rather than at the first key: a server that must be started takes its second.
+    this.findServer().catch((e) => {
+      this.log.warn(`no server: ${e.message}`);
+      this.tell({ ...this.status, state: "error", message: String(e.message) });
+    });
+  }
+
+  /** The language server's own words for its states are fewer. */
+  private told({ state, error, model, tps, ttft_ms }: { state: string; error?: string; model?: string; tps?: number; ttft_ms?: number }): void {
+    const { url } = this.status;
+    const isBusy = this.status.state === "busy";
+    const ours = state === "offline" ? "error" : state === "starting" ? "loading" : isBusy ? "busy" : "idle";
+    this.tell({
+      state: ours,
+      ...(url ? { url } : {}),
+      ...(model ? { model } : {}),
+      ...(tps ? { tps } : {}),
+      ...(ttft_ms ? { ttft_ms } : {}),
+      ...(error ? { message: error } : {}),
+    });
   }
 
   private tell(status: Status): void {
@@ -173,6 +221,11 @@ export class Client implements vscode.Disposable {
       contentChanges: contentChanges.map(({ range, text }) => ({ range: fromRange(range), text })),
     });
   }
+}
+
+function programArgs(): string[] {
+  const { url, model } = config();
+  return ["lsp", ...(url ? ["--url", url] : []), ...(model ? ["--model", model] : [])];
 }
 
 function options(): object {

@@ -39,7 +39,7 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
     registerCommand("vonk.restart", () => start(true)),
     registerCommand("vonk.log", () => log.show()),
     vscode.workspace.onDidChangeConfiguration((e) => {
-      if (e.affectsConfiguration("vonk.path") || e.affectsConfiguration("vonk.url")) void start(true);
+      if (["vonk.path", "vonk.url", "vonk.model"].some((name) => e.affectsConfiguration(name))) void start(true);
     }),
     ours.onStatus(({ state, message }) => state === "error" && log.error(message ?? "the language server is gone")),
   );

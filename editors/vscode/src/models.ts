@@ -5,13 +5,6 @@ import type { Client } from "./client";
 import { config, set } from "./config";
 import { models } from "./sse";
 
-/** The server of the settings, else the one that the language server found or started. */
-export function serverUrl(client: Client): string {
-  const url = config().url || client.status.url?.replace(/\/+(v1\/*)?$/, "");
-  if (!url) throw new Error("no server runs yet");
-  return url;
-}
-
 /** For a server that asks for one; from the environment, because settings are synchronised and shown. */
 export function apiKey(): string | undefined {
   return process.env.VONK_API_KEY;
@@ -23,7 +16,7 @@ export async function chooseModel(client: Client, fetchAnother: () => Promise<vo
   type Entry = vscode.QuickPickItem & { model?: string; fetch?: boolean };
   const entries: Entry[] = [{ label: "Default of the server", model: "", ...(now === "" ? { description: "in use" } : {}) }];
   try {
-    const listed = await models(serverUrl(client), apiKey(), AbortSignal.timeout(5000));
+    const listed = await models(await client.url(), apiKey(), AbortSignal.timeout(5000));
     for (const { id, about } of listed) {
       entries.push({ label: id, model: id, detail: about, ...(id === now ? { description: "in use" } : {}) });
     }

@@ -28,7 +28,7 @@ connection.onRequest("initialize", ({ initializationOptions }) => {
   return { capabilities: { textDocumentSync: 2, inlineCompletionProvider: true } };
 });
 connection.onNotification("initialized", () => {
-  connection.notify("vonk/status", { state: "idle", model: "stand-in", ttft_ms: 21, tps: 118, url: process.env.STAND_IN_URL });
+  connection.notify("vonk/status", { state: "ready", model: "stand-in", ttft_ms: 21, tps: 118 });
 });
 connection.onNotification("textDocument/didOpen", ({ textDocument }) => documents.set(textDocument.uri, textDocument));
 connection.onNotification("textDocument/didClose", ({ textDocument }) => documents.delete(textDocument.uri));
@@ -61,6 +61,7 @@ connection.onRequest("vonk/edit", async ({ textDocument, partialResultToken, ins
   const range = { start: { line: 0, character: 0 }, end: { line: last, character: 0 } };
   return { edits: [{ range, newText: EDITED }] };
 });
+connection.onRequest("vonk/server", () => ({ url: process.env.STAND_IN_URL ?? "", model: "stand-in" }));
 connection.onRequest("vonk/nextEdit", ({ textDocument }) => {
   const line = documents.get(textDocument.uri)?.text.split("\n").findIndex((l) => l.includes("old_name")) ?? -1;
   if (line < 0) return null;
