@@ -49,7 +49,6 @@ export class Client implements vscode.Disposable {
       workspace.onDidCloseTextDocument((d) => this.didClose(d)),
       workspace.onDidChangeTextDocument((e) => this.didChange(e)),
       workspace.onDidSaveTextDocument((d) => this.has(d) && this.server?.notify("textDocument/didSave", { textDocument: id(d) })),
-      workspace.onDidChangeConfiguration((e) => e.affectsConfiguration("vonk") && this.configure()),
     );
   }
 
@@ -135,11 +134,10 @@ export class Client implements vscode.Disposable {
       clientInfo: { name: "vonk for VS Code", version: this.version },
       rootUri: folders[0]?.uri ?? null,
       workspaceFolders: folders,
-      initializationOptions: options(),
       capabilities: {
         general: { positionEncodings: ["utf-16"] },
         textDocument: { synchronization: { didSave: true }, inlineCompletion: {} },
-        workspace: { applyEdit: true, workspaceEdit: { documentChanges: true }, configuration: true, workspaceFolders: true },
+        workspace: { applyEdit: true, workspaceEdit: { documentChanges: true }, workspaceFolders: true },
         window: { workDoneProgress: true },
       },
     };
@@ -152,7 +150,6 @@ export class Client implements vscode.Disposable {
     connection.onNotification("window/showMessage", ({ type, message }) => show(type, String(message)));
     connection.onRequest("window/workDoneProgress/create", () => null);
     connection.onRequest("client/registerCapability", () => null);
-    connection.onRequest("workspace/configuration", ({ items }) => (items as unknown[]).map(() => options()));
     connection.onRequest("workspace/applyEdit", async ({ edit }) => {
       const wanted = toWorkspaceEdit(edit);
       const applied = await (this.applyEdit?.(wanted) ?? vscode.workspace.applyEdit(wanted));
@@ -196,10 +193,6 @@ export class Client implements vscode.Disposable {
     this.statusChanged.fire(status);
   }
 
-  private configure(): void {
-    this.notify("workspace/didChangeConfiguration", { settings: { vonk: options() } });
-  }
-
   private didOpen(document: vscode.TextDocument): void {
     if (!this.capabilities || this.has(document) || !vscode.languages.match(SELECTOR, document)) return;
     const text = document.getText();
@@ -226,11 +219,6 @@ export class Client implements vscode.Disposable {
 function programArgs(): string[] {
   const { url, model } = config();
   return ["lsp", ...(url ? ["--url", url] : []), ...(model ? ["--model", model] : [])];
-}
-
-function options(): object {
-  const c = config();
-  return { enable: c.enable, languagesOff: c.languagesOff, url: c.url || null, model: c.model || null, debounceMs: c.debounceMs };
 }
 
 export function id(document: vscode.TextDocument): { uri: string } {

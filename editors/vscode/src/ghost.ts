@@ -3,7 +3,7 @@
 import * as vscode from "vscode";
 import { Accepts } from "./accepts";
 import { type Client, fromRange, id, SELECTOR, toRange } from "./client";
-import { isOn } from "./config";
+import { config, isOn } from "./config";
 import type { Range } from "./positions";
 import { RpcError } from "./rpc";
 
@@ -18,6 +18,9 @@ export function ghostText(client: Client, log: vscode.LogOutputChannel): vscode.
   const provider: vscode.InlineCompletionItemProvider = {
     async provideInlineCompletionItems(document, position, context, token) {
       if (!isOn(document) || !client.has(document)) return null;
+      // Without a number of the user's the server finds the pause itself, from what it measures.
+      await pause(config().debounceMs ?? 0, token);
+      if (token.isCancellationRequested) return null;
       const items = await ask(client, document, position, context, token).catch((e) => {
         if (!(e instanceof RpcError)) log.warn(`no suggestion: ${e}`);
         return [];
@@ -49,6 +52,20 @@ export function ghostText(client: Client, log: vscode.LogOutputChannel): vscode.
       if (kind) accepted(kind, uri);
     }),
   );
+}
+
+/** Waits, or until it is not wanted any more. */
+function pause(ms: number, token: vscode.CancellationToken): Promise<void> {
+  if (ms === 0) return Promise.resolve();
+  return new Promise((done) => {
+    const timer = setTimeout(end, ms);
+    const cancelled = token.onCancellationRequested(end);
+    function end(): void {
+      clearTimeout(timer);
+      cancelled.dispose();
+      done();
+    }
+  });
 }
 
 async function ask(

@@ -128,8 +128,9 @@ async function startEditor(trusted) {
   const flags = ["--auth", "none", "--bind-addr", `127.0.0.1:${port}`, ...(trusted ? ["--disable-workspace-trust"] : [])];
   const env = isReal ? {} : { STAND_IN_URL: await standInServer(), STAND_IN_SEEN: join(work, "seen") };
   const { all, env: whole } = codeServer([...flags, project], env);
-  const child = spawn(process.execPath, all, { env: whole, stdio: ["ignore", "pipe", "pipe"] });
-  ends.push(() => child.kill());
+  const child = spawn(process.execPath, all, { env: whole, stdio: ["ignore", "pipe", "pipe"], detached: true });
+  // Its own process group: it starts others, which would outlive it.
+  ends.push(() => process.kill(-child.pid));
   let told = "";
   for (const pipe of [child.stdout, child.stderr]) pipe.setEncoding("utf8").on("data", (text) => (told = (told + text).slice(-4000)));
   const url = `http://127.0.0.1:${port}`;
@@ -444,7 +445,7 @@ try {
 } catch (e) {
   failure = e;
 }
-for (const end of ends.reverse()) await Promise.resolve(end()).catch(() => {});
+for (const end of ends.reverse()) await Promise.resolve().then(end).catch(() => {});
 await sleep(500);
 rmSync(work, { recursive: true, force: true, maxRetries: 5 });
 if (failure) console.error(failure);

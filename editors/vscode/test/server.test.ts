@@ -20,7 +20,7 @@ function started(args: string[] = []): { server: Server; next: () => Promise<Tol
   const server = new Server({
     command: process.execPath,
     args: [join(__dirname, "stand_in.js"), ...args],
-    initialize: () => ({ initializationOptions: { debounceMs: null } }),
+    initialize: () => ({ clientInfo: { name: "test" } }),
     log: () => {},
     wire: (connection) => connection.onNotification("vonk/status", (s) => (status = s)),
     ready: (capabilities, why) => {
@@ -39,7 +39,7 @@ test("a server is asked once it is ready, and stops when it is told to", async (
   const { server, next, status } = started();
   await assert.rejects(server.request("test/seen", {}), /not running/);
   assert.equal((await next()).capabilities?.["inlineCompletionProvider"], true);
-  assert.deepEqual(await server.request("test/seen", {}), ['initialize {"debounceMs":null}']);
+  assert.deepEqual(await server.request("test/seen", {}), ['initialize {"name":"test"}']);
   assert.equal(status().tps, 118);
   await server.stop();
   assert.deepEqual(await next(), { capabilities: null, why: undefined });

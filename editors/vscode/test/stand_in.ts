@@ -23,8 +23,8 @@ if (process.argv.includes("--old")) {
   process.exit(2);
 }
 
-connection.onRequest("initialize", ({ initializationOptions }) => {
-  note(`initialize ${JSON.stringify(initializationOptions ?? {})}`);
+connection.onRequest("initialize", ({ clientInfo }) => {
+  note(`initialize ${JSON.stringify(clientInfo ?? {})}`);
   return { capabilities: { textDocumentSync: 2, inlineCompletionProvider: true } };
 });
 connection.onNotification("initialized", () => {
