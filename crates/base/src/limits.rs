@@ -297,7 +297,7 @@ pub const RECALL_MAX: usize = 250;
 /// Bytes of typing after which a remembered suggestion is still found.
 pub const RECALL_BACK_BYTES_MAX: usize = 128;
 /// Bytes of one file in a prompt, before or after the cursor.
-pub const WINDOW_BYTES_MAX: usize = 8 * 1024;
+pub const WINDOW_BYTES_MAX: usize = 16 * 1024;
 /// Beginnings of prompts that are known to be in the server's prefix cache.
 pub const WINDOWS_MAX: usize = 8;
 /// Microseconds after which a suggestion is no longer worked on in advance.

@@ -60,8 +60,8 @@ pub(crate) struct Seen {
 pub(crate) trait Helper {
     /// A key was typed; the next one comes after `gap`. Returns then.
     fn key(&mut self, view: View, gap: Duration) -> Option<Seen>;
-    /// Questions to the server, and how many of them were stopped.
-    fn asked(&self) -> (u64, u64);
+    /// Questions to the server for keys, in idle time, and those that were stopped.
+    fn asked(&self) -> [u64; 3];
 }
 
 /// One side's figures. Shares are of all keys, milliseconds of the keys at which something was shown.
@@ -95,8 +95,10 @@ pub struct Side {
     pub whole_ms_p95: Option<f64>,
     /// Of the shown suggestions, those that begin with the character that was typed next.
     pub right_share: f64,
-    /// Questions to the server.
+    /// Questions to the server for a key.
     pub asked: u64,
+    /// Questions while nobody typed: for what comes after a suggestion, and to fill the server's cache.
+    pub asked_idle: u64,
     /// Those that the next key stopped.
     pub cancelled: u64,
     /// Processor seconds of the server and of this process; `None` if the server is not on this machine.
@@ -170,8 +172,8 @@ fn side(url: &str, typing: &Typing, name: &str, helper: &mut dyn Helper) -> Resu
         replay(run, name, &mut gaps, helper, &mut seen);
     }
     let cpu_s = processor.and_then(|p| p.seconds());
-    let (asked, cancelled) = helper.asked();
-    Ok(Side { url: url.to_owned(), asked, cancelled, ..figures(&seen, cpu_s) })
+    let [asked, asked_idle, cancelled] = helper.asked();
+    Ok(Side { url: url.to_owned(), asked, asked_idle, cancelled, ..figures(&seen, cpu_s) })
 }
 
 /// What was shown, and the character typed next.
@@ -278,9 +280,9 @@ impl Helper for Brain {
         })
     }
 
-    fn asked(&self) -> (u64, u64) {
+    fn asked(&self) -> [u64; 3] {
         let counts = self.driver.told().counts;
-        (counts.asked + counts.ahead + counts.warmed, counts.cancelled)
+        [counts.asked, counts.ahead + counts.warmed, counts.cancelled]
     }
 }
 
@@ -308,7 +310,7 @@ impl fmt::Display for Report {
             )?;
             let cpu = |v: Option<f64>| v.map_or("-".to_owned(), |v| format!("{v:.2}"));
             let (all, each) = (cpu(side.cpu_s), cpu(side.cpu_s_per_shown));
-            writeln!(f, "   {} questions, {} stopped; processor seconds {all}, {each} per suggestion", side.asked, side.cancelled)?;
+            writeln!(f, "   {} questions, {} stopped, {} in idle time; processor seconds {all}, {each} per suggestion", side.asked, side.cancelled, side.asked_idle)?;
         }
         if let Some(r) = self.ratio {
             let x = |v: Option<f64>| v.map_or("-".to_owned(), |v| format!("{v:.3}"));

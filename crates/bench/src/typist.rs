@@ -74,7 +74,7 @@ fn tail(text: &str) -> &str {
     &text[from..]
 }
 
-fn ask(client: &Client, view: &View) -> Option<String> {
+pub(crate) fn ask(client: &Client, view: &View) -> Option<String> {
     let lines: Vec<&str> = view.before.split('\n').collect();
     let (line, above) = lines.split_last()?;
     let mut prefix = above[above.len().saturating_sub(LINES_BEFORE - 1)..].join("\n");
@@ -123,7 +123,7 @@ impl Helper for Plain {
         seen
     }
 
-    fn asked(&self) -> (u64, u64) {
-        (self.n_asked, 0)
+    fn asked(&self) -> [u64; 3] {
+        [self.n_asked, 0, 0]
     }
 }

@@ -476,6 +476,28 @@ pub enum BenchWhat {
     /// Replayed typing: from a key to a suggestion on screen, as editors get it from `vonk lsp`
     #[command(after_help = KEYSTROKES_HELP)]
     Keystrokes(BenchKeystrokes),
+    /// How good completions are at recorded places, with our prompt and with a plain one
+    Fill(BenchFill),
+}
+
+/// `vonk bench fill`.
+#[derive(Args)]
+pub struct BenchFill {
+    /// Model to serve for the measurement, on a port of its own
+    #[arg(long, conflicts_with = "url")]
+    pub model: Option<String>,
+    /// Use this server instead
+    #[arg(long)]
+    pub url: Option<String>,
+    /// JSONL with `prefix`, `suffix` and `typed_next` or `middle`
+    #[arg(long)]
+    pub data: PathBuf,
+    /// Places, from the first
+    #[arg(long, default_value_t = 150)]
+    pub n: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 const KEYSTROKES_HELP: &str = "\

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::args;
 use crate::fault::{Fault, print_json};
+use ::bench::fill::{self, FillArgs};
 use ::bench::keystrokes::{KeystrokesArgs, run};
 use client::{Client, Deadline, Target};
 
@@ -25,10 +26,33 @@ pub fn keystrokes(args: args::BenchKeystrokes) -> Result<(), Fault> {
         seed: args.seed,
     };
     let report = run(&given, &mut |line| eprintln!("{line}"))?;
+    if let Some(path) = &args.svg {
+        let failed = |e| Fault::failed(format!("{}: {e}", path.display()));
+        std::fs::write(path, ::bench::latency::svg(&report)).map_err(failed)?;
+    }
     if args.json {
         return print_json(&report);
     }
     print!("{report}");
+    Ok(())
+}
+
+/// `vonk bench fill`.
+pub fn fill(args: args::BenchFill) -> Result<(), Fault> {
+    let own = match &args.url {
+        Some(_) => None,
+        None => Some(Own::start(args.model.as_deref())?),
+    };
+    let url = args.url.or_else(|| own.as_ref().map(|o| o.url.clone())).unwrap_or_default();
+    let report = fill::run(&FillArgs { url, data: args.data, n: args.n }, &mut |line| eprintln!("{line}"))?;
+    if args.json {
+        return print_json(&report);
+    }
+    println!("{} places   keys saved   of those wanted   first line exact", report.n);
+    for (name, s) in [("ours", report.ours), ("plain prompt", report.plain)] {
+        let (saved, share, exact) = (s.keys_saved_mean, s.keys_saved_share * 100.0, s.first_line_exact_share * 100.0);
+        println!("{name:14} {saved:8.2} {share:15.1} % {exact:15.1} %");
+    }
     Ok(())
 }
 

@@ -1,6 +1,6 @@
-// The set-up of vonk.lua in a real Neovim 0.12, headless: keys go in, ghost text comes, Tab takes it.
+// The set-up of docs/editor.md in a real Neovim 0.12, headless: keys go in, ghost text comes, Tab takes it.
 //
-//   node run.mjs --nvim PATH [--program VONK --url URL] [--init FILE]
+//   node run.mjs --nvim PATH [--program VONK --url URL]
 //
 // Without --program the stand-in of the VS Code extension's tests answers (editors/vscode/out, made by its `npm test`).
 
@@ -12,7 +12,7 @@ import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
-const options = { nvim: { type: "string" }, program: { type: "string" }, url: { type: "string" }, init: { type: "string" } };
+const options = { nvim: { type: "string" }, program: { type: "string" }, url: { type: "string" } };
 const { values: args } = parseArgs({ options });
 const here = dirname(fileURLToPath(import.meta.url));
 const work = mkdtempSync(join(tmpdir(), "vonk-nvim-"));
@@ -77,7 +77,9 @@ program();
 writeFileSync(file, `${AREA}\n`);
 const environment = { ...process.env, PATH: `${work}:${process.env.PATH}`, XDG_STATE_HOME: work, XDG_DATA_HOME: work, XDG_CONFIG_HOME: work };
 if (args.url) environment.VONK_URL = args.url;
-const init = resolve(args.init ?? join(here, "../vonk.lua"));
+const guide = readFileSync(join(here, "../../../docs/editor.md"), "utf8");
+const init = join(work, "init.lua");
+writeFileSync(init, guide.match(/## Neovim[\s\S]*?```lua\n([\s\S]*?)```/)[1]);
 // `--clean` leaves out the user's own files and takes these.
 const child = spawn(nvim, ["--clean", "--headless", "--listen", socket, "-u", init, file], { env: environment, cwd: work, stdio: ["ignore", "ignore", "ignore"] });
 let failure = null;

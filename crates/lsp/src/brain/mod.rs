@@ -451,6 +451,17 @@ fn now_is_stale(last_key: Micros, asked_at: Micros) -> bool {
     last_key.saturating_sub(asked_at) > RECENT_KEYS_US
 }
 
+/// The prompt for a view once its whole window has been computed in idle time; without other files.
+pub fn settled(view: &View, speed: &Speed) -> Prompt {
+    let mut windows = Windows::default();
+    windows.aim(view, speed, &mut |_| Vec::new());
+    while let Some(slice) = windows.next_slice(speed) {
+        windows.sliced(&slice);
+    }
+    let placed = windows.place(view, speed);
+    prompt(&placed.window, &placed.suffix, speed.answer_tokens(false), None, true)
+}
+
 fn prompt(window: &Window, suffix: &str, n_predict: u32, prediction: Option<String>, is_urgent: bool) -> Prompt {
     let clean = |text: &str| secret::redact(text).into_owned();
     Prompt {

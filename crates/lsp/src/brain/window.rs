@@ -92,17 +92,19 @@ fn common(a: &str, b: &str) -> usize {
 }
 
 impl Windows {
-    /// The prompt for a view: with the longest window that leaves little to compute; else with few lines.
+    /// The prompt for a view: with the longest window that leaves little to compute, but rather one that has not doubled; else
+    /// with few lines.
     pub fn place(&mut self, view: &View, speed: &Speed) -> Placed {
         let suffix = suffix(view, speed.suffix_bytes());
         let cost = |known: &Window, text: &str| text.len() - common(&known.text, text) + suffix.len();
         let fits = |w: &Window| {
             let text = from_top(w, view)?;
-            let n_new = cost(w, text);
-            (n_new <= speed.cold_bytes() + suffix.len()).then_some((text.len(), n_new))
+            let (n_new, len) = (cost(w, text), text.len());
+            let is_cheap = n_new <= speed.cold_bytes() + suffix.len() && len <= WINDOW_BYTES_MAX;
+            is_cheap.then_some((len <= 2 * speed.window_bytes(), len, n_new))
         };
-        let found = self.known.iter().enumerate().filter_map(|(i, w)| fits(w).map(|(len, n_new)| (len, i, n_new))).max();
-        if let Some((len, i, n_new)) = found {
+        let found = self.known.iter().enumerate().filter_map(|(i, w)| Some((fits(w)?, i))).max();
+        if let Some(((_, len, n_new), i)) = found {
             let window = self.known.remove(i);
             self.known.push(window.clone());
             let text = view.before[view.before.len() - len..].to_owned();
@@ -125,11 +127,10 @@ impl Windows {
     /// Whether the view deserves a larger window or one whose top is nearer; `extra` is asked for what goes before it.
     pub fn aim(&mut self, view: &View, speed: &Speed, extra: &mut dyn FnMut(&str) -> Vec<Chunk>) {
         let want = speed.window_bytes().min(WINDOW_BYTES_MAX);
-        let best = self.known.iter().filter_map(|w| from_top(w, view)).map(str::len).max().unwrap_or(0);
-        let is_short = best < want / 2 && best < view.before.len();
-        let is_long = best > want * 2;
+        let is_good = |len: usize| len <= want * 2 && (len >= want / 2 || len == view.before.len());
+        let has_good = self.known.iter().filter_map(|w| from_top(w, view)).any(|text| is_good(text.len()));
         let is_aimed = self.warming.as_ref().is_some_and(|w| from_top(&w.window, view).is_some());
-        if !(is_short || is_long) || is_aimed {
+        if has_good || is_aimed {
             return;
         }
         let text = last_lines(&view.before, want);
@@ -239,6 +240,26 @@ mod tests {
         assert_eq!(up.n_new, 4, "further up in the same window");
         let other = View { path: "b.rs".into(), ..view(&text, "") };
         assert!(windows.place(&other, &speed).n_new > 0);
+    }
+
+    #[test]
+    fn a_window_that_has_doubled_gives_way_to_a_new_one_that_is_then_left_alone() {
+        let (mut windows, speed) = (Windows::default(), Speed::default());
+        let mut here = view(&file(2 * speed.window_bytes() / 25), "");
+        windows.know(Window { path: "a.rs".into(), extra: vec![], text: here.before.clone() });
+        assert!(here.before.len() > 2 * speed.window_bytes());
+        let mut n_slices = 0;
+        for _ in 0..500 {
+            here.before.push('x');
+            windows.aim(&here, &speed, &mut |_| vec![]);
+            if let Some(slice) = windows.next_slice(&speed) {
+                windows.sliced(&slice);
+                n_slices += 1;
+            }
+        }
+        assert!(n_slices <= speed.window_bytes() / speed.slice_bytes() * 2, "{n_slices} slices");
+        let placed = windows.place(&here, &speed);
+        assert!(placed.window.text.len() <= speed.window_bytes() + 500);
     }
 
     #[test]
