@@ -177,7 +177,8 @@ export class Client implements vscode.Disposable {
   private told({ state, error, model, tps, ttft_ms }: { state: string; error?: string; model?: string; tps?: number; ttft_ms?: number }): void {
     const { url } = this.status;
     const isBusy = this.status.state === "busy";
-    const ours = state === "offline" ? "error" : state === "starting" ? "loading" : isBusy ? "busy" : "idle";
+    // "starting" is what it says until a suggestion was asked for, also when its server is found.
+    const ours = state === "offline" ? "error" : state === "starting" && !url ? "loading" : isBusy ? "busy" : "idle";
     this.tell({
       state: ours,
       ...(url ? { url } : {}),

@@ -49,6 +49,8 @@ const work = mkdtempSync(join(tmpdir(), "vonk-editor-"));
 const project = join(work, "project");
 const ends = [];
 const passed = [];
+/** What a step says that needs to know the answers beforehand. */
+const NOT_REAL = "left out";
 
 function setUp() {
   mkdirSync(project);
@@ -264,7 +266,7 @@ async function chatFrame(page) {
 
 const STEPS = {
   async "the first run offers a model, and fetches it with progress"(hands) {
-    if (isReal) return;
+    if (isReal) return NOT_REAL;
     const offer = "Fetch stand-in (500 MB)";
     const button = (t) => [...document.querySelectorAll(".notification-list-item .monaco-button")].find((b) => b.textContent.includes(t));
     await hands.sees("the offer", button, LONG_MS, offer);
@@ -292,7 +294,7 @@ const STEPS = {
   },
 
   async "a word is taken, the rest typed through, and the server hears of it"(hands) {
-    if (isReal) return;
+    if (isReal) return NOT_REAL;
     await hands.open("area.rs");
     await hands.press("Control+a");
     await hands.press("Delete");
@@ -312,13 +314,14 @@ const STEPS = {
   async "an edit grows in the document, and one undo takes it back"(hands) {
     await hands.open("sum.rs");
     await hands.press("Control+a");
-    await hands.ask(isReal ? "Use an iterator and add a doc comment" : "use an iterator");
+    await hands.ask(isReal ? "Rename the variable total to result" : "use an iterator");
     if (!isReal) await hands.sees("the first lines", () => document.querySelector(".view-lines")?.textContent.includes("Sum"), LONG_MS);
     if (!isReal) await hands.shot("vscode-edit-growing");
     await hands.lens("Keep all", LONG_MS);
     await hands.shot("vscode-edit");
     const after = await hands.saved("sum.rs");
     assert.notEqual(after, SUM);
+    if (isReal) assert.match(after, /result/);
     if (!isReal) assert.equal(after, "/// Sum of a list.\nfn sum(list: &[u32]) -> u32 {\n    list.iter().sum()\n}\n");
     await hands.press("Control+z");
     await hands.noLens();
@@ -326,7 +329,7 @@ const STEPS = {
   },
 
   async "hunks are kept and taken back one by one"(hands) {
-    if (isReal) return;
+    if (isReal) return NOT_REAL;
     await hands.open("sum.rs");
     await hands.press("Control+a");
     await hands.ask("use an iterator");
@@ -353,7 +356,7 @@ const STEPS = {
   },
 
   async "an edit that fails says why and changes nothing"(hands) {
-    if (isReal) return;
+    if (isReal) return NOT_REAL;
     await hands.open("sum.rs");
     await hands.ask("fail");
     await hands.sees("the reason", () => document.querySelector(".notifications-toasts")?.textContent.includes("the model broke off"));
@@ -362,7 +365,7 @@ const STEPS = {
   },
 
   async "Tab goes to the next edit and then applies it"(hands) {
-    if (isReal) return;
+    if (isReal) return NOT_REAL;
     await hands.open("names.rs");
     await hands.press("Control+End");
     await hands.keys.type("x");
@@ -383,9 +386,10 @@ const STEPS = {
     const see = (look, ms = LONG_MS) => frame.waitForFunction(look, { timeout: ms, polling: 100 });
     await see(() => document.querySelector(".turn.model .code pre"));
     if (!isReal) await see(() => document.querySelector(".turn.model").textContent.includes("<b>not bold</b> on"));
-    await hands.shot("vscode-chat");
+    if (!isReal) await hands.shot("vscode-chat");
     if (!isReal) await frame.click("#stop");
     await see(() => document.getElementById("stop").hidden && /tok\/s/.test(document.getElementById("note").textContent));
+    if (isReal) await hands.shot("vscode-chat");
     if (!isReal) assert.match(await frame.$eval("#note", (e) => e.textContent), /^stopped/);
     assert.equal(await frame.$$eval(".turn b", (all) => all.length), 0);
     const error = await frame.evaluate(() => fetch("https://example.invalid/").then(() => "", (e) => String(e)));
@@ -415,7 +419,7 @@ async function main() {
     if (args.only && !name.includes(args.only)) continue;
     const begun = Date.now();
     try {
-      await step(hands);
+      if ((await step(hands)) === NOT_REAL) continue;
     } catch (e) {
       await hands.page.screenshot({ path: join(tmpdir(), "vonk-editor-failed.png") });
       console.log(`not ok: ${name}`);
