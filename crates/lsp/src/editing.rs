@@ -155,8 +155,9 @@ impl Edits {
     ) -> Result<(), (i32, String)> {
         let failed = |why: &str| (code::FAILED, why.to_owned());
         let editor = self.editor.clone().ok_or_else(|| failed("edits are not to be had here"))?;
-        let instruction = instruction(argument, text)
-            .ok_or_else(|| failed("say what to change: send `instruction`, or write a line with `vonk: ...` into the text"))?;
+        let instruction = instruction(argument, text).ok_or_else(|| {
+            failed("say what to change: send `instruction`, or write a line with `vonk: ...` into the text")
+        })?;
         let mut all = self.all();
         if all.running.len() >= LSP_EDITS_MAX {
             return Err(failed("an edit is running already"));
@@ -179,7 +180,9 @@ impl Edits {
                     this.out.send(rpc::notification("$/progress", &json!({"token": token, "value": value})));
                 }
             };
-            progress(json!({"kind": "begin", "title": "vonk", "message": instruction, "cancellable": true, "percentage": 0}));
+            progress(
+                json!({"kind": "begin", "title": "vonk", "message": instruction, "cancellable": true, "percentage": 0}),
+            );
             let n_lines = text.lines().count().max(1);
             let mut last = 0;
             let done = editor.rewrite(&source, &instruction, &cancel, &mut |so_far| {
@@ -199,7 +202,16 @@ impl Edits {
         Ok(())
     }
 
-    fn finish(&self, n: u64, id: &Value, uri: &str, version: i64, old: &str, done: Result<Edited, String>, is_cancelled: bool) {
+    fn finish(
+        &self,
+        n: u64,
+        id: &Value,
+        uri: &str,
+        version: i64,
+        old: &str,
+        done: Result<Edited, String>,
+        is_cancelled: bool,
+    ) {
         self.all().running.remove(&n);
         let edited = match done {
             _ if is_cancelled => return self.out.send(rpc::error(id, code::CANCELLED, "cancelled")),
