@@ -66,10 +66,11 @@ pub struct FillReport {
 /// # Errors
 /// The file's, the server's.
 pub fn run(args: &FillArgs, progress: &mut dyn FnMut(&str)) -> Result<FillReport, BenchError> {
-    let rows: Vec<Row> = jsonl(&args.data, HINT, args.n, |r: &Row| match r.typed_next.is_some() || r.middle.is_some() {
-        true => Ok(()),
-        false => Err("it has neither `typed_next` nor `middle`"),
-    })?;
+    let rows: Vec<Row> =
+        jsonl(&args.data, HINT, args.n, |r: &Row| match r.typed_next.is_some() || r.middle.is_some() {
+            true => Ok(()),
+            false => Err("it has neither `typed_next` nor `middle`"),
+        })?;
     let client = Client::once(Target::parse(&args.url)?, None)?;
     let server = Arc::new(Server::new(Wanted { url: Some(args.url.clone()), ..Wanted::default() }));
     let (mut ours, mut plain) = (Tally::default(), Tally::default());

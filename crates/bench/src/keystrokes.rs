@@ -194,7 +194,8 @@ fn view(doc: &[char], at: usize, name: &str) -> View {
     let at = at.min(doc.len());
     let around = base::limits::VIEW_BYTES_MAX / 2;
     let first = at.saturating_sub(around);
-    let first = doc[first..at].iter().position(|c| first == 0 || *c == '\n').map_or(at, |n| first + n + usize::from(first > 0));
+    let first =
+        doc[first..at].iter().position(|c| first == 0 || *c == '\n').map_or(at, |n| first + n + usize::from(first > 0));
     View {
         path: format!("{name}.rs"),
         before: doc[first..at].iter().collect(),
@@ -209,7 +210,8 @@ fn figures(keys: &[Key], cpu_s: Option<f64>) -> Side {
     let (all, through, new) = (shown.iter().map(|s| s.ms).collect::<Vec<_>>(), of(Kind::Through), of(Kind::New));
     let whole: Vec<f64> = shown.iter().filter(|s| s.kind == Kind::New).filter_map(|s| s.whole_ms).collect();
     let share = |n: usize, of: usize| n as f64 / of.max(1) as f64;
-    let is_right = |(seen, next): &&Key| seen.as_ref().is_some_and(|s| next.is_some() && s.text.chars().next() == *next);
+    let is_right =
+        |(seen, next): &&Key| seen.as_ref().is_some_and(|s| next.is_some() && s.text.chars().next() == *next);
     let n_judged = keys.iter().filter(|(s, next)| s.is_some() && next.is_some()).count();
     Side {
         keys: keys.len(),
@@ -256,7 +258,8 @@ impl Brain {
         let shown = Arc::new(Mutex::new(Vec::new()));
         let wanted = Wanted { url: Some(url.to_owned()), ..Wanted::default() };
         let heard = Arc::clone(&shown);
-        let on_shown = Box::new(move |s| heard.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), s)));
+        let on_shown =
+            Box::new(move |s| heard.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), s)));
         Self { driver: Driver::start(Arc::new(Server::new(wanted)), on_shown), shown, n_keys: 0 }
     }
 }
@@ -310,7 +313,11 @@ impl fmt::Display for Report {
             )?;
             let cpu = |v: Option<f64>| v.map_or("-".to_owned(), |v| format!("{v:.2}"));
             let (all, each) = (cpu(side.cpu_s), cpu(side.cpu_s_per_shown));
-            writeln!(f, "   {} questions, {} stopped, {} in idle time; processor seconds {all}, {each} per suggestion", side.asked, side.cancelled, side.asked_idle)?;
+            writeln!(
+                f,
+                "   {} questions, {} stopped, {} in idle time; processor seconds {all}, {each} per suggestion",
+                side.asked, side.cancelled, side.asked_idle
+            )?;
         }
         if let Some(r) = self.ratio {
             let x = |v: Option<f64>| v.map_or("-".to_owned(), |v| format!("{v:.3}"));

@@ -37,8 +37,9 @@ fn curve(ms: &[f64], keys: usize) -> String {
 
 /// Draws a report.
 pub fn svg(report: &Report) -> String {
-    let sides: Vec<(&str, &Side)> =
-        std::iter::once(("vonk", &report.ours)).chain(report.against.iter().map(|s| ("llama.vim's way on llama.cpp", s))).collect();
+    let sides: Vec<(&str, &Side)> = std::iter::once(("vonk", &report.ours))
+        .chain(report.against.iter().map(|s| ("llama.vim's way on llama.cpp", s)))
+        .collect();
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" font-size=\"12\">\n\
          <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"#ffffff\"/>\n\
@@ -48,7 +49,9 @@ pub fn svg(report: &Report) -> String {
         report.trace.replace(['<', '&', '>'], " "),
         report.seed
     );
-    for (ms, label) in [(0.1, "0.1"), (1.0, "1"), (10.0, "10"), (50.0, "50"), (250.0, "250"), (1_000.0, "1000"), (3_000.0, "3000 ms")] {
+    for (ms, label) in
+        [(0.1, "0.1"), (1.0, "1"), (10.0, "10"), (50.0, "50"), (250.0, "250"), (1_000.0, "1000"), (3_000.0, "3000 ms")]
+    {
         let (at, bottom) = (x(ms), TOP + AREA_H);
         let _ = writeln!(out, "<path d=\"M{at:.1} {TOP}V{bottom}\" stroke=\"#dddddd\"/>");
         let _ = writeln!(out, "<text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{label}</text>", bottom + 18.0);
@@ -56,15 +59,25 @@ pub fn svg(report: &Report) -> String {
     for percent in [0, 20, 40, 60, 80, 100] {
         let at = y(f64::from(percent) / 100.0);
         let _ = writeln!(out, "<path d=\"M{LEFT} {at:.1}H{:.1}\" stroke=\"#dddddd\"/>", LEFT + AREA_W);
-        let _ = writeln!(out, "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{percent} %</text>", LEFT - 6.0, at + 4.0);
+        let _ =
+            writeln!(out, "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{percent} %</text>", LEFT - 6.0, at + 4.0);
     }
     for (i, (name, side)) in sides.iter().enumerate() {
         for (j, (what, ms)) in [("all", &side.all_ms), ("new answers", &side.new_ms)].into_iter().enumerate() {
             let colour = COLOURS[(2 * i + j) % COLOURS.len()];
-            let (legend, dash) = (TOP + AREA_H + 44.0 + 18.0 * j as f64, if j == 0 { "" } else { " stroke-dasharray=\"5 3\"" });
+            let (legend, dash) =
+                (TOP + AREA_H + 44.0 + 18.0 * j as f64, if j == 0 { "" } else { " stroke-dasharray=\"5 3\"" });
             let from = LEFT + 380.0 * i as f64;
-            let _ = writeln!(out, "<path d=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"{dash}/>", curve(ms, side.keys));
-            let _ = writeln!(out, "<path d=\"M{from} {:.1}h28\" stroke=\"{colour}\" stroke-width=\"2\"{dash}/>", legend - 4.0);
+            let _ = writeln!(
+                out,
+                "<path d=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"{dash}/>",
+                curve(ms, side.keys)
+            );
+            let _ = writeln!(
+                out,
+                "<path d=\"M{from} {:.1}h28\" stroke=\"{colour}\" stroke-width=\"2\"{dash}/>",
+                legend - 4.0
+            );
             let _ = writeln!(out, "<text x=\"{:.1}\" y=\"{legend:.1}\">{name}: {what}</text>", from + 36.0);
         }
     }
@@ -83,6 +96,11 @@ mod tests {
         let ours = Side { keys: 6, all_ms: vec![1.0], ..Side::default() };
         let report = Report { trace: "a<b".into(), seed: 1, ours, against: Some(Side::default()), ratio: None };
         let drawn = svg(&report);
-        assert!(drawn.starts_with("<svg") && drawn.ends_with("</svg>\n") && !drawn.contains("a<b") && !drawn.contains("NaN"));
+        assert!(
+            drawn.starts_with("<svg")
+                && drawn.ends_with("</svg>\n")
+                && !drawn.contains("a<b")
+                && !drawn.contains("NaN")
+        );
     }
 }

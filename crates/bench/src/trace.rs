@@ -119,7 +119,8 @@ fn runs(trace: &Trace) -> Result<Vec<Run>, &'static str> {
             }
         }
         for (at, n_deleted, text) in &txn.patches {
-            let end = at.checked_add(*n_deleted).filter(|end| *end <= doc.len()).ok_or("a patch lies outside of the text")?;
+            let end =
+                at.checked_add(*n_deleted).filter(|end| *end <= doc.len()).ok_or("a patch lies outside of the text")?;
             if doc.len() + text.len() > limits::TRACE_BYTES_MAX as usize {
                 return Err("its text grows beyond all bounds");
             }

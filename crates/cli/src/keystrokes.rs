@@ -67,7 +67,9 @@ impl Own {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let (bind, url) = (format!("127.0.0.1:{port}"), format!("http://127.0.0.1:{port}"));
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["serve", "--no-kept-cache", "--bind", &bind]).args(model.map(|m| ["--model", m]).iter().flatten());
+        command
+            .args(["serve", "--no-kept-cache", "--bind", &bind])
+            .args(model.map(|m| ["--model", m]).iter().flatten());
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let mut own = Self { url, child };
         own.wait_ready()?;
@@ -79,7 +81,9 @@ impl Own {
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(base::limits::SERVER_START_S_MAX) {
             if let Some(status) = self.child.try_wait()? {
-                return Err(Fault::failed(format!("the server ended ({status}); does `vonk serve` start with this model?")));
+                return Err(Fault::failed(format!(
+                    "the server ended ({status}); does `vonk serve` start with this model?"
+                )));
             }
             if client.get("/ready", Deadline::after_s(2), None).is_ok_and(|a| a.status == 200) {
                 return Ok(());

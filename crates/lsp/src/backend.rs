@@ -102,7 +102,11 @@ impl Backend for Server {
         let Found { client, model, .. } = self.client()?;
         let body = body(prompt, &model).to_string();
         let asked = client.post("/infill", body.as_bytes(), deadline, Some(cancel));
-        let mut answer = asked.inspect_err(|e| if e.is_connect() { self.lost() })?;
+        let mut answer = asked.inspect_err(|e| {
+            if e.is_connect() {
+                self.lost()
+            }
+        })?;
         if answer.status != 200 {
             return Err(answer.refusal());
         }
@@ -134,7 +138,8 @@ impl Backend for Server {
 }
 
 fn end(value: &Value) -> Ended {
-    let (count, ms) = (|at: &str| value.pointer(at).and_then(Value::as_u64), |at: &str| value.pointer(at).and_then(Value::as_f64));
+    let (count, ms) =
+        (|at: &str| value.pointer(at).and_then(Value::as_u64), |at: &str| value.pointer(at).and_then(Value::as_f64));
     Ended {
         is_done: value["stop_type"] == "eos",
         n_prompt: count("/tokens_evaluated").unwrap_or(0),

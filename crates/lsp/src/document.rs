@@ -106,12 +106,17 @@ impl Document {
     pub fn change(&mut self, range: Range, text: &str) -> Result<(), TooLarge> {
         let (a, b) = (self.place(range.start), self.place(range.end));
         let ((first, from), (last, to)) = (a.min(b), a.max(b));
-        let removed: usize = self.lines[first..=last].iter().map(String::len).sum::<usize>() - from - (self.lines[last].len() - to);
+        let removed: usize =
+            self.lines[first..=last].iter().map(String::len).sum::<usize>() - from - (self.lines[last].len() - to);
         if self.bytes - removed + text.len() > DOCUMENT_BYTES_MAX {
             return Err(TooLarge);
         }
         self.bytes = self.bytes - removed + text.len();
-        if first == last && !text.contains(['\n', '\r']) && from.max(to) <= body(&self.lines[first]).len() && !self.touches_cr(first, from) {
+        if first == last
+            && !text.contains(['\n', '\r'])
+            && from.max(to) <= body(&self.lines[first]).len()
+            && !self.touches_cr(first, from)
+        {
             self.lines[first].replace_range(from..to, text);
             return Ok(());
         }

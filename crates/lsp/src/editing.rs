@@ -204,8 +204,9 @@ impl Edits {
     ) -> Result<(), (i32, String)> {
         let failed = |why: &str| (code::FAILED, why.to_owned());
         let editor = self.editor.clone().ok_or_else(|| failed("edits are not to be had here"))?;
-        let instruction = instruction(argument, text)
-            .ok_or_else(|| failed("say what to change: send `instruction`, or write a line with `vonk: ...` into the text"))?;
+        let instruction = instruction(argument, text).ok_or_else(|| {
+            failed("say what to change: send `instruction`, or write a line with `vonk: ...` into the text")
+        })?;
         let mut all = self.all();
         if all.running.len() >= LSP_EDITS_MAX {
             return Err(failed("an edit is running already"));
@@ -230,7 +231,9 @@ impl Edits {
                     this.out.send(rpc::notification("$/progress", &json!({"token": token, "value": value})));
                 }
             };
-            progress(json!({"kind": "begin", "title": "vonk", "message": instruction, "cancellable": true, "percentage": 0}));
+            progress(
+                json!({"kind": "begin", "title": "vonk", "message": instruction, "cancellable": true, "percentage": 0}),
+            );
             let n_lines = text.lines().count().max(1);
             let (mut last, mut growth) = (0, Growth::default());
             let done = editor.rewrite(&source, &instruction, &cancel, &mut |so_far| {

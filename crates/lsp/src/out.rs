@@ -33,7 +33,8 @@ impl Out {
                 if rpc::write(&mut output, &message).is_err() {
                     return count.store(BROKEN, Ordering::SeqCst);
                 }
-                let _ = count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| (n != BROKEN).then(|| n.saturating_sub(1)));
+                let _ = count
+                    .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| (n != BROKEN).then(|| n.saturating_sub(1)));
             }
         };
         let thread = std::thread::Builder::new().name("out".to_owned()).spawn(write).ok();

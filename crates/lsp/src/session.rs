@@ -16,7 +16,7 @@ use crate::backend::Backend;
 use crate::brain::View;
 use crate::document::{Document, Position, Range};
 use crate::driver::Driver;
-use crate::editing::{Edits, Editor};
+use crate::editing::{Editor, Edits};
 use crate::ignored::{Ignored, path_of};
 use crate::out::Out;
 use crate::rpc::{self, Incoming, code};
@@ -329,7 +329,12 @@ impl Session {
         Ok(())
     }
 
-    fn suggest(&mut self, id: &Value, params: Option<&RawValue>, is_list: bool) -> Result<Option<Value>, (i32, String)> {
+    fn suggest(
+        &mut self,
+        id: &Value,
+        params: Option<&RawValue>,
+        is_list: bool,
+    ) -> Result<Option<Value>, (i32, String)> {
         let AtPosition { document, position } = read(params).map_err(|e| (code::PARAMS, e))?;
         let none = || Ok(Some(if is_list { json!({"isIncomplete": true, "items": []}) } else { json!({"items": []}) }));
         let Some(open) = self.files.get_mut(&document.uri) else { return none() };
@@ -347,12 +352,14 @@ impl Session {
 
     fn actions(&mut self, params: Option<&RawValue>) -> Result<Value, (i32, String)> {
         let CodeAction { document, range } = read(params).map_err(|e| (code::PARAMS, e))?;
-        let can_edit = self.edits.can_edit() && self.files.get(&document.uri).is_some_and(|o| o.text.is_some() && !o.is_ignored);
+        let can_edit =
+            self.edits.can_edit() && self.files.get(&document.uri).is_some_and(|o| o.text.is_some() && !o.is_ignored);
         if !can_edit {
             return Ok(json!([]));
         }
         let title = "Edit with vonk…";
-        let command = json!({"title": title, "command": "vonk.edit", "arguments": [{"uri": document.uri, "range": range}]});
+        let command =
+            json!({"title": title, "command": "vonk.edit", "arguments": [{"uri": document.uri, "range": range}]});
         Ok(json!([{"title": title, "kind": "refactor.rewrite", "command": command}]))
     }
 
@@ -395,7 +402,13 @@ impl Session {
 
     fn status_now(&self) -> Value {
         let told = self.driver.told();
-        let state = if told.error.is_some() { "offline" } else if told.model.is_empty() { "starting" } else { "ready" };
+        let state = if told.error.is_some() {
+            "offline"
+        } else if told.model.is_empty() {
+            "starting"
+        } else {
+            "ready"
+        };
         json!({
             "state": state,
             "model": told.model,

@@ -44,7 +44,13 @@ impl Backend for Script {
 }
 
 impl Editor for Script {
-    fn rewrite(&self, source: &Source, said: &str, cancel: &Cancel, on_text: &mut dyn FnMut(&str)) -> Result<Edited, String> {
+    fn rewrite(
+        &self,
+        source: &Source,
+        said: &str,
+        cancel: &Cancel,
+        on_text: &mut dyn FnMut(&str),
+    ) -> Result<Edited, String> {
         while said == "hang" && !cancel.is_cancelled() {
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -119,13 +125,21 @@ impl Client {
     }
 
     fn open(&mut self, uri: &str, text: &str) {
-        self.tell("textDocument/didOpen", json!({"textDocument": {"uri": uri, "languageId": "rust", "version": 1, "text": text}}));
+        self.tell(
+            "textDocument/didOpen",
+            json!({"textDocument": {"uri": uri, "languageId": "rust", "version": 1, "text": text}}),
+        );
     }
 
     fn change(&mut self, uri: &str, version: i64, from: (u32, u32), to: (u32, u32), text: &str) {
         let range = json!({"start": {"line": from.0, "character": from.1}, "end": {"line": to.0, "character": to.1}});
         let params = json!({"textDocument": {"uri": uri, "version": version}, "contentChanges": [{"range": range, "text": text}]});
         self.tell("textDocument/didChange", params);
+    }
+
+    /// The last one that somebody waited for.
+    fn last_prompt(&self) -> Prompt {
+        self.script.prompts.lock().unwrap().iter().rfind(|p| p.is_urgent).unwrap().clone()
     }
 
     fn end(mut self) -> End {
@@ -188,7 +202,10 @@ fn what_is_no_message_is_told_and_survived_and_what_is_no_frame_ends() {
     write!(c.to.as_mut().unwrap(), "Content-Length: {}\r\n\r\n{deep}", deep.len()).unwrap();
     assert_eq!(c.read()["error"]["code"], rpc::code::PARSE);
     c.send(json!({"jsonrpc": "2.0", "id": "vonk-1", "result": null}));
-    c.tell("textDocument/didChange", json!({"textDocument": {"uri": "file:///unknown", "version": 1}, "contentChanges": []}));
+    c.tell(
+        "textDocument/didChange",
+        json!({"textDocument": {"uri": "file:///unknown", "version": 1}, "contentChanges": []}),
+    );
     assert_eq!(c.read()["method"], "window/logMessage");
     c.to.as_mut().unwrap().write_all(b"Content-Length: nonsense\r\n\r\n").unwrap();
     assert!(c.session.take().unwrap().join().unwrap().is_err());
@@ -201,7 +218,7 @@ fn positions_count_utf_16_units_and_lines_end_as_they_do() {
     c.change(URI, 2, (0, 4), (0, 6), "🦀🦀");
     c.change(URI, 3, (1, 5), (1, 5), " = ");
     c.ask("textDocument/inlineCompletion", at(URI, 1, 8));
-    let prompt = c.script.prompts.lock().unwrap().last().unwrap().clone();
+    let prompt = c.last_prompt();
     assert_eq!(prompt.prefix, "let 🦀🦀 = \"é\";\r\nlet y = ");
     assert_eq!(prompt.suffix, "\r\n");
     assert_eq!(c.end(), End::Orderly);
@@ -252,7 +269,7 @@ fn a_flood_of_changes_is_followed() {
     }
     *c.script.answer.lock().unwrap() = "end\n".into();
     c.ask("textDocument/inlineCompletion", at(URI, N / 100, 0));
-    let prompt = c.script.prompts.lock().unwrap().last().unwrap().clone();
+    let prompt = c.last_prompt();
     assert!(prompt.prefix.ends_with(&format!("\n{}\n", "x".repeat(99))));
     assert_eq!(c.end(), End::Orderly);
 }
@@ -261,7 +278,8 @@ fn a_flood_of_changes_is_followed() {
 fn huge_binary_secret_and_unknown_files_get_nothing() {
     let mut c = Client::new("x\n");
     let huge = "y".repeat(base::limits::DOCUMENT_BYTES_MAX + 1);
-    for (uri, text) in [("file:///p/huge.rs", huge.as_str()), ("file:///p/b.bin", "a\0b"), ("file:///p/.env", "A=1\n")] {
+    for (uri, text) in [("file:///p/huge.rs", huge.as_str()), ("file:///p/b.bin", "a\0b"), ("file:///p/.env", "A=1\n")]
+    {
         c.open(uri, text);
         let items = c.ask("textDocument/inlineCompletion", at(uri, 0, 1));
         assert_eq!(items, json!({"items": []}), "{uri}");
@@ -269,7 +287,8 @@ fn huge_binary_secret_and_unknown_files_get_nothing() {
     assert_eq!(c.ask("textDocument/inlineCompletion", at("file:///never/opened", 0, 0)), json!({"items": []}));
     assert!(c.script.prompts.lock().unwrap().is_empty());
     // Once its whole text is small enough, it is a file like others.
-    let whole = json!({"textDocument": {"uri": "file:///p/huge.rs", "version": 2}, "contentChanges": [{"text": "let x\n"}]});
+    let whole =
+        json!({"textDocument": {"uri": "file:///p/huge.rs", "version": 2}, "contentChanges": [{"text": "let x\n"}]});
     c.tell("textDocument/didChange", whole);
     let items = c.ask("textDocument/inlineCompletion", at("file:///p/huge.rs", 0, 5));
     assert_eq!(items["items"][0]["insertText"], "x");
@@ -281,7 +300,10 @@ fn an_edit_shows_progress_and_changes_only_the_lines_that_differ() {
     let mut c = Client::new("");
     c.open(URI, "keep\r\nold é\r\nkeep\r\n");
     let range = json!({"start": {"line": 0, "character": 0}, "end": {"line": 3, "character": 0}});
-    let actions = c.ask("textDocument/codeAction", json!({"textDocument": {"uri": URI}, "range": range, "context": {"diagnostics": []}}));
+    let actions = c.ask(
+        "textDocument/codeAction",
+        json!({"textDocument": {"uri": URI}, "range": range, "context": {"diagnostics": []}}),
+    );
     assert_eq!(actions[0]["command"]["command"], "vonk.edit");
     let argument = json!({"uri": URI, "range": range, "instruction": "new"});
     let n = c.start("workspace/executeCommand", json!({"command": "vonk.edit", "arguments": [argument]}));
@@ -289,7 +311,10 @@ fn an_edit_shows_progress_and_changes_only_the_lines_that_differ() {
     loop {
         let message = c.read();
         if message["id"] == n {
-            assert_eq!(message["result"]["edits"], applied["edit"]["documentChanges"][0]["edits"].as_array().unwrap().len());
+            assert_eq!(
+                message["result"]["edits"],
+                applied["edit"]["documentChanges"][0]["edits"].as_array().unwrap().len()
+            );
             break;
         }
         methods.push(message["method"].as_str().unwrap().to_owned());
@@ -304,7 +329,10 @@ fn an_edit_shows_progress_and_changes_only_the_lines_that_differ() {
     let none = c.start("workspace/executeCommand", json!({"command": "vonk.edit", "arguments": [{"uri": URI}]}));
     assert_eq!(c.answer(none)["error"]["code"], rpc::code::FAILED, "no instruction");
     let argument = json!({"uri": URI, "instruction": "hang"});
-    let hanging = c.start("workspace/executeCommand", json!({"command": "vonk.edit", "arguments": [argument], "workDoneToken": "t"}));
+    let hanging = c.start(
+        "workspace/executeCommand",
+        json!({"command": "vonk.edit", "arguments": [argument], "workDoneToken": "t"}),
+    );
     c.tell("window/workDoneProgress/cancel", json!({"token": "t"}));
     assert_eq!(c.answer(hanging)["error"]["code"], rpc::code::CANCELLED);
     c.end();

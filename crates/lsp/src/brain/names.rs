@@ -7,13 +7,49 @@ use base::limits::{INDEX_DEFINITIONS_MAX, INDEX_FILES_MAX, INDEX_SNIPPET_BYTES_M
 
 /// Words after which a name is defined.
 const KEYWORDS: &[&str] = &[
-    "fn", "struct", "enum", "trait", "type", "const", "static", "mod", "macro_rules!", "def", "class", "function", "interface",
-    "func", "namespace", "record", "object", "val", "module", "impl",
+    "fn",
+    "struct",
+    "enum",
+    "trait",
+    "type",
+    "const",
+    "static",
+    "mod",
+    "macro_rules!",
+    "def",
+    "class",
+    "function",
+    "interface",
+    "func",
+    "namespace",
+    "record",
+    "object",
+    "val",
+    "module",
+    "impl",
 ];
 /// Words that may stand before them.
 const MODIFIERS: &[&str] = &[
-    "pub", "pub(crate)", "pub(super)", "export", "default", "async", "unsafe", "public", "private", "protected", "internal", "final",
-    "abstract", "declare", "readonly", "override", "extern", "inline", "data", "sealed",
+    "pub",
+    "pub(crate)",
+    "pub(super)",
+    "export",
+    "default",
+    "async",
+    "unsafe",
+    "public",
+    "private",
+    "protected",
+    "internal",
+    "final",
+    "abstract",
+    "declare",
+    "readonly",
+    "override",
+    "extern",
+    "inline",
+    "data",
+    "sealed",
 ];
 /// Lines of a definition that are shown.
 const SNIPPET_LINES: usize = 6;
@@ -131,7 +167,10 @@ mod tests {
     #[test]
     fn names_of_the_window_bring_their_definitions_within_a_budget() {
         let mut index = Index::default();
-        index.read("a.rs", "pub struct Cursor {\n    at: usize,\n    end: usize,\n}\n\npub fn unrelated() {\n    body();\n}\n");
+        index.read(
+            "a.rs",
+            "pub struct Cursor {\n    at: usize,\n    end: usize,\n}\n\npub fn unrelated() {\n    body();\n}\n",
+        );
         index.read("b.rs", "pub fn advance(c: &mut Cursor, by: usize) {\n    c.at += by;\n}\n");
         let found = index.about("let c: Cursor = x;\nadvance(", 1000);
         assert_eq!(found.len(), 2);

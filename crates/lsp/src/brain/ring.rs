@@ -63,7 +63,8 @@ impl Ring {
 }
 
 fn is_alike(a: &str, b: &str) -> bool {
-    let lines = |t: &'_ str| -> HashSet<String> { t.lines().filter(|l| !l.trim().is_empty()).map(str::to_owned).collect() };
+    let lines =
+        |t: &'_ str| -> HashSet<String> { t.lines().filter(|l| !l.trim().is_empty()).map(str::to_owned).collect() };
     let (a, b) = (lines(a), lines(b));
     2 * a.intersection(&b).count() > a.len().min(b.len())
 }

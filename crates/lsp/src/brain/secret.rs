@@ -27,15 +27,37 @@ const ISSUED: &[(&str, usize)] = &[
     ("eyJ", 40),
 ];
 /// Names of things whose quoted value is a secret.
-const NAMED: &[&str] =
-    &["password", "passwd", "secret", "token", "api_key", "apikey", "api-key", "access_key", "private_key", "credential"];
+const NAMED: &[&str] = &[
+    "password",
+    "passwd",
+    "secret",
+    "token",
+    "api_key",
+    "apikey",
+    "api-key",
+    "access_key",
+    "private_key",
+    "credential",
+];
 /// Shorter values are examples, names or empty.
 const VALUE_CHARS_MIN: usize = 8;
 
 /// Whether a file is there to hold secrets.
 pub fn is_secret_file(path: &str) -> bool {
     let name = path.rsplit(['/', '\\']).next().unwrap_or(path).to_ascii_lowercase();
-    let whole = ["id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", ".netrc", "_netrc", ".npmrc", ".pypirc", ".git-credentials", ".htpasswd", ".pgpass"];
+    let whole = [
+        "id_rsa",
+        "id_dsa",
+        "id_ecdsa",
+        "id_ed25519",
+        ".netrc",
+        "_netrc",
+        ".npmrc",
+        ".pypirc",
+        ".git-credentials",
+        ".htpasswd",
+        ".pgpass",
+    ];
     let ends = [".pem", ".key", ".p12", ".pfx", ".jks", ".keystore", ".kdbx", ".asc", ".gpg"];
     let begins = ["credentials", "secrets.", "secret."];
     let is_env = name == ".env" || name.starts_with(".env.") || name.ends_with(".env");
@@ -95,7 +117,8 @@ fn issued<'a>(line: &'a str, head: &'a str, n: usize) -> impl Iterator<Item = (u
     line.match_indices(head).filter_map(move |(at, _)| {
         let is_inside = line[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || c == '_');
         let body = &line[at + head.len()..];
-        let len = body.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))).unwrap_or(body.len());
+        let len =
+            body.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))).unwrap_or(body.len());
         let has_digit = body[..len].bytes().any(|b| b.is_ascii_digit());
         (!is_inside && len >= n && has_digit).then_some((at, at + head.len() + len))
     })
@@ -108,7 +131,8 @@ fn named(line: &str) -> Vec<(usize, usize)> {
     for (at, name) in NAMED.iter().flat_map(|name| lower.match_indices(name)) {
         let from = at + name.len();
         let Some(quote) = lower[from..].find(['"', '\'']).map(|q| from + q) else { continue };
-        let between = lower[from..quote].trim_matches(|c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ' ' | '"' | '\''));
+        let between = lower[from..quote]
+            .trim_matches(|c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ' ' | '"' | '\''));
         // After `"password": "x"` the first quote is the name's own.
         let (quote, between) = match (between, lower[quote + 1..].trim_start().strip_prefix(':')) {
             ("", Some(more)) => {
@@ -122,7 +146,8 @@ fn named(line: &str) -> Vec<(usize, usize)> {
         }
         let value = &line[quote + 1..];
         let Some(len) = value.find(['"', '\'']) else { continue };
-        let is_plain = value[..len].chars().all(|c| c.is_ascii_graphic() && !matches!(c, '(' | ')' | '{' | '}' | '$' | '<' | '>'));
+        let is_plain =
+            value[..len].chars().all(|c| c.is_ascii_graphic() && !matches!(c, '(' | ')' | '{' | '}' | '$' | '<' | '>'));
         if value[..len].chars().count() >= VALUE_CHARS_MIN && is_plain {
             spans.push((quote + 1, quote + 1 + len));
         }
@@ -136,7 +161,16 @@ mod tests {
 
     #[test]
     fn files_of_secrets() {
-        for path in ["/a/.env", ".env.local", "prod.env", "x/id_rsa", "C:\\k\\server.PEM", "credentials.json", "a/.npmrc", "secrets.yaml"] {
+        for path in [
+            "/a/.env",
+            ".env.local",
+            "prod.env",
+            "x/id_rsa",
+            "C:\\k\\server.PEM",
+            "credentials.json",
+            "a/.npmrc",
+            "secrets.yaml",
+        ] {
             assert!(is_secret_file(path), "{path}");
         }
         for path in ["src/env.rs", "src/main.rs", ".env.example", "keys.py", "secret.rs", "monkey.ts", "environment"] {
@@ -170,7 +204,8 @@ mod tests {
     #[test]
     fn private_keys_go_whole() {
         let dashes = "-----";
-        let key = format!("a\n{dashes}BEGIN RSA PRIVATE KEY{dashes}\nMIIE\nabcd\n{dashes}END RSA PRIVATE KEY{dashes}\nb\n");
+        let key =
+            format!("a\n{dashes}BEGIN RSA PRIVATE KEY{dashes}\nMIIE\nabcd\n{dashes}END RSA PRIVATE KEY{dashes}\nb\n");
         assert_eq!(redact(&key), "a\nREDACTED\nREDACTED\nREDACTED\nREDACTED\nb\n");
     }
 

@@ -133,7 +133,11 @@ fn trimmed(text: &str, rest: &str, after: &str) -> usize {
         let mut at = 0;
         for piece in text.split_inclusive('\n') {
             let (line, is_first) = (piece.trim_end_matches(['\n', '\r']), at == 0);
-            let is_same = if is_first { line.trim() == next.trim() && rest.is_empty() } else { line.trim_end() == next.trim_end() };
+            let is_same = if is_first {
+                line.trim() == next.trim() && rest.is_empty()
+            } else {
+                line.trim_end() == next.trim_end()
+            };
             if is_same && (line.trim().len() >= 4 || (!is_first && depth_change(&text[..at + line.len()]) < 0)) {
                 return at;
             }
@@ -200,7 +204,9 @@ mod tests {
     fn what_stands_below_is_not_suggested_again() {
         assert_eq!(shown("", "let y = 2;\n", "\nlet y = 2;\n").unwrap(), "");
         assert_eq!(shown("fn f() {\n    ", "a();\n    b();\n}\n", "\n}\n").unwrap(), "a();\n    b();");
-        assert_eq!(shown("if x {", "\n    a();\n}", "\n}\n").unwrap(), "\n    a();\n}", "its own bracket is still missing");
+        assert_eq!(shown("if x {", "\n    a();\n}", "\n}\n").unwrap(), "\n    a();", "the editor closed it already");
+        let inner = shown("fn f() {\n    if x {", "\n        a();\n    }\n}", "\n}\n").unwrap();
+        assert_eq!(inner, "\n        a();\n    }", "the bracket below is another one's");
     }
 
     #[test]

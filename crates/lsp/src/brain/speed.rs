@@ -117,7 +117,7 @@ mod tests {
             slow.saw_prompt(3_000, 1_000, 1_000, 20_000.0);
             slow.saw_first(900.0);
             slow.saw_decode(10, 2_000.0);
-            fast.saw_prompt(3_000, 1_000, 1_000, 100.0);
+            fast.saw_prompt(3_000, 1_000, 1_000, 20.0);
             fast.saw_first(9.0);
         }
         assert!(slow.cold_bytes() < 120 && fast.cold_bytes() == 4_096);

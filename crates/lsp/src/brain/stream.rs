@@ -2,10 +2,10 @@
 
 use base::limits::SUGGESTION_BYTES_MAX;
 
+use super::Micros;
 use super::shape::{self, Mode};
 use super::view::View;
 use super::window::Window;
-use super::Micros;
 
 /// What the model writes for a gap.
 #[derive(Clone, Debug)]

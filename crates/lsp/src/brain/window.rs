@@ -135,7 +135,11 @@ impl Windows {
         }
         let text = last_lines(&view.before, want);
         let window = Window { path: view.path.clone(), extra: extra(text), text: text.to_owned() };
-        if self.known.iter().any(|w| w.path == window.path && w.extra == window.extra && w.text.starts_with(&window.text)) {
+        if self
+            .known
+            .iter()
+            .any(|w| w.path == window.path && w.extra == window.extra && w.text.starts_with(&window.text))
+        {
             return;
         }
         self.warming = Some(Warming { window, n_done: 0 });
