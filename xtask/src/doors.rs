@@ -36,13 +36,15 @@ pub const ROOMS: &[Room] = &[
     room("server", &["base", "protocol", "engine", "store", "text", "route", "keys"]),
     room("client", &["base", "protocol"]),
     room("edit", &["base", "protocol", "client"]),
-    room("bench", &["base", "quant", "ops", "protocol", "client", "engine"]),
+    room("lsp", &["base", "protocol", "client", "edit"]),
+    // `lsp`: `vonk bench keystrokes` measures the very brain that editors use.
+    room("bench", &["base", "quant", "ops", "protocol", "client", "lsp", "engine"]),
     room("xtask", &[]),
     room(
         "cli",
         &[
             "base", "quant", "ops", "formats", "text", "cpu", "model", "engine", "store", "protocol", "server", "keys",
-            "client", "bench",
+            "client", "edit", "lsp", "bench",
         ],
     ),
 ];
@@ -62,6 +64,7 @@ const OUTSIDERS: &[(&str, &[&str])] = &[
     ("indicatif", &["cli"]),
     ("toml_edit", &["cli"]),
     ("utoipa", &["protocol"]),
+    ("ignore", &["lsp"]),
     ("minijinja", &[]),
     ("regex", &[]),
     ("fancy-regex", &[]),

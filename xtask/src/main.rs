@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod doors;
+mod editor;
 mod fuzz;
 mod golden;
 mod limits;
@@ -24,6 +25,7 @@ usage: cargo xtask COMMAND
   test [--keep-going] [--clients] [--only STEP]... [--list]
                                                   install what the tests need, then run all of them; --clients runs the
                                                   second tier, too: real clients that take minutes
+  test --editor                                   the VS Code extension in a real editor and browser
   tidy [--bless]                                  check the rules of the house; --bless writes LIMITS.md again
   golden [NAME]...                                make the recorded answers in tests/golden again (all, or these scripts)
 

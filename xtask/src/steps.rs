@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::run::{Outcome, cargo, command, output, root, run, succeeds, target};
 use crate::serve::Served;
-use crate::{fuzz, second, tidy, tools};
+use crate::{editor, fuzz, second, tidy, tools};
 
 const DENY_VERSION: &str = "0.20.2";
 
@@ -29,9 +29,17 @@ const STEPS: &[Step] = &[
     Step { name: "unit", what: "all tests; those with real weights find the model in the store", run: unit },
     Step { name: "eval", what: "a handful of HumanEval, to see that the model still writes code", run: eval },
     Step { name: "clients", what: "the OpenAI SDKs and Codex CLI against our server", run: clients },
+    Step { name: "vscode", what: "the VS Code extension: types, unit tests, package", run: editor::extension },
     Step { name: "chaos", what: "clients that vanish, and death while the cache is saved", run: chaos },
     Step { name: "fuzz", what: "fuzz targets, a few seconds each", run: fuzz::main },
 ];
+
+/// Steps that run only when they are named: they install much, and take minutes.
+const EXTRA: &[Step] = &[Step {
+    name: "editor",
+    what: "the extension in a real VS Code with a real browser (--editor)",
+    run: || editor::real(&vonk(), default_model().as_deref()),
+}];
 
 struct Options {
     keep_going: bool,
@@ -41,7 +49,7 @@ struct Options {
 }
 
 fn all() -> impl Iterator<Item = &'static Step> {
-    STEPS.iter().chain(second::STEPS)
+    STEPS.iter().chain(second::STEPS).chain(EXTRA)
 }
 
 /// Runs the steps and prints the summary; the last line counts them.
@@ -61,7 +69,7 @@ pub fn main(args: &[&str]) -> ExitCode {
     let start = Instant::now();
     let is_second = |s: &Step| second::STEPS.iter().any(|x| x.name == s.name);
     let is_wanted = |s: &&Step| match options.only.is_empty() {
-        true => options.clients || !is_second(s),
+        true => (options.clients || !is_second(s)) && !EXTRA.iter().any(|x| x.name == s.name),
         false => options.only.iter().any(|o| o == s.name),
     };
     for step in all().filter(is_wanted) {
@@ -103,6 +111,7 @@ fn parse(args: &[&str]) -> Result<Option<Options>, String> {
         match *arg {
             "--keep-going" => options.keep_going = true,
             "--clients" => options.clients = true,
+            "--editor" => options.only.push("editor".into()),
             "--list" => return Ok(None),
             "--only" => match args.next() {
                 Some(name) if all().any(|s| s.name == *name) => options.only.push(name.to_string()),

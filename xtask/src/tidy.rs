@@ -34,6 +34,7 @@ const FORBIDDEN_WORDS: &[(&str, &[&str])] = &[
     ("crates/formats/src/", &["File", "fs", "Instant", "SystemTime"]),
     ("crates/text/src/", &["File", "fs", "Instant", "SystemTime"]),
     ("crates/model/src/", &["dyn", "target_arch", "target_feature", "target_os", "avx2", "avx512", "neon"]),
+    ("crates/lsp/src/brain/", &["Instant", "SystemTime", "thread", "File", "fs", "TcpStream"]),
     ("crates/engine/src/", &["async", "await", "Instant", "SystemTime", "File", "fs"]),
 ];
 

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::run::{cargo, command, output, root, run, succeeds, target};
+use crate::run::{cargo, command, root, run, succeeds, target};
 
 /// rustfmt and clippy, added to the toolchain where they are missing.
 pub fn rust_components() -> Result<(), String> {
@@ -56,7 +56,7 @@ pub fn python(name: &str, requirements: &str) -> Result<PathBuf, String> {
 /// A folder with the Node packages of `tests/clients/package.json` and a copy of the script, which finds them there.
 /// `None` where there is no Node.
 pub fn node(script: &str) -> Result<Option<PathBuf>, String> {
-    if !succeeds(&mut command("node", &["--version"])) || !succeeds(&mut command(npm(), &["--version"])) {
+    if !has_node() {
         return Ok(None);
     }
     let from = root().join("tests").join("clients");
@@ -78,6 +78,11 @@ pub fn node(script: &str) -> Result<Option<PathBuf>, String> {
     Ok(Some(folder.join(script)))
 }
 
-fn npm() -> &'static str {
+/// Node and npm are here.
+pub fn has_node() -> bool {
+    succeeds(&mut command("node", &["--version"])) && succeeds(&mut command(npm(), &["--version"]))
+}
+
+pub fn npm() -> &'static str {
     if cfg!(windows) { "npm.cmd" } else { "npm" }
 }

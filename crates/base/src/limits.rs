@@ -358,6 +358,63 @@ pub const LEDGER_BUSY_MS_MAX: u64 = 5000;
 /// counted for quotas and not written.
 pub const LEDGER_ROWS_MAX: usize = 100_000;
 
+// The editor's side: completions, the language server, replayed typing.
+/// Bytes of what a model may write for one suggestion.
+pub const SUGGESTION_BYTES_MAX: usize = 8 * 1024;
+/// Lines of one suggestion.
+pub const SUGGESTION_LINES_MAX: usize = 16;
+/// Characters right of the cursor, brackets and quotes apart, beyond which nothing is suggested.
+pub const SUGGESTION_RIGHT_CHARS_MAX: usize = 8;
+/// Seconds for one suggestion.
+pub const COMPLETION_S_MAX: u64 = 20;
+/// Questions of one editor that may be open at once; those that were stopped count until they have ended.
+pub const COMPLETIONS_OPEN_MAX: usize = 16;
+/// Suggestions that are remembered.
+pub const RECALL_MAX: usize = 250;
+/// Bytes of typing after which a remembered suggestion is still found.
+pub const RECALL_BACK_BYTES_MAX: usize = 128;
+/// Bytes of one file in a prompt, before or after the cursor.
+pub const WINDOW_BYTES_MAX: usize = 16 * 1024;
+/// Beginnings of prompts that are known to be in the server's prefix cache.
+pub const WINDOWS_MAX: usize = 8;
+/// Microseconds after which a suggestion is no longer worked on in advance.
+pub const RECENT_KEYS_US: u64 = 5_000_000;
+/// Bytes on each side of the cursor that are looked at.
+pub const VIEW_BYTES_MAX: usize = 32 * 1024;
+/// Pieces of other files that are kept for prompts.
+pub const RING_CHUNKS_MAX: usize = 16;
+/// Lines of one of them.
+pub const RING_CHUNK_LINES_MAX: usize = 64;
+/// Files whose definitions are kept.
+pub const INDEX_FILES_MAX: usize = 256;
+/// Definitions of one file.
+pub const INDEX_DEFINITIONS_MAX: usize = 1024;
+/// Bytes that are kept of one definition.
+pub const INDEX_SNIPPET_BYTES_MAX: usize = 512;
+/// Bytes of a recorded editing trace, unpacked, and of the text that it makes.
+pub const TRACE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Keys of one replay.
+pub const TRACE_KEYS_MAX: usize = 100_000;
+/// Bytes of one message between an editor and the language server.
+pub const LSP_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of one header line of such a message.
+pub const LSP_HEADER_BYTES_MAX: usize = 1024;
+/// Headers of such a message, the empty line included.
+pub const LSP_HEADERS_MAX: usize = 16;
+/// Bytes of one open file; in larger ones nothing is suggested.
+pub const DOCUMENT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Open files.
+pub const DOCUMENTS_MAX: usize = 1024;
+/// Requests of an editor that wait for a suggestion at once; older ones get an empty answer.
+pub const LSP_WAITING_MAX: usize = 64;
+/// Messages that wait for an editor to read them; beyond that the session ends.
+pub const LSP_OUT_MAX: usize = 65_536;
+/// Folders whose ignore rules are kept.
+pub const IGNORE_FOLDERS_MAX: usize = 1024;
+/// Milliseconds after its first words until a suggestion that still grows is given to an editor that asked for it.
+pub const LSP_HOLD_MS: u64 = 60;
+/// Edits by instruction that run at once for one editor.
+pub const LSP_EDITS_MAX: usize = 2;
 // Editing files.
 
 /// Bytes of a file that is edited.
@@ -392,3 +449,5 @@ pub const CHAT_TURNS_MAX: usize = 1000;
 pub const CHAT_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of a message that is being typed.
 pub const CHAT_INPUT_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of an open file up to which pieces of it are kept for prompts about others.
+pub const NOTE_BYTES_MAX: usize = 256 * 1024;

@@ -1,18 +1,19 @@
-//! Python's `random.Random(seed).shuffle`, so that a seed chooses the same cases here as in scripts: the Mersenne Twister
-//! MT19937 (Matsumoto and Nishimura 1998) seeded by `init_by_array`, and the draws that CPython makes of it.
+//! Python's `random.Random(seed)`: `shuffle`, `randrange` and `choice`, so that a seed chooses the same cases here as in
+//! scripts: the Mersenne Twister MT19937 (Matsumoto and Nishimura 1998) seeded by `init_by_array`, and the draws that CPython
+//! makes of it.
 
 const N: usize = 624;
 const M: usize = 397;
 
 /// MT19937.
-struct Twister {
+pub(crate) struct Twister {
     state: [u32; N],
     at: usize,
 }
 
 impl Twister {
     /// As `random.seed(seed)` of a non-negative integer: its 32-bit digits, lowest first, are the key.
-    fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let (low, high) = (seed as u32, (seed >> 32) as u32);
         let key: &[u32] = if high == 0 { &[low] } else { &[low, high] };
         let mut s = [0u32; N];
@@ -56,8 +57,9 @@ impl Twister {
         self.at = 0;
     }
 
-    /// Uniform in `0..n`: the top bits of a word, drawn again while they are too large.
-    fn below(&mut self, n: u32) -> u32 {
+    /// Uniform in `0..n`, as `randrange(n)`, and as `choice` draws an index: the top bits of a word, drawn again while they are
+    /// too large. `n` is at least 1.
+    pub(crate) fn below(&mut self, n: u32) -> u32 {
         let shift = n.leading_zeros();
         loop {
             let drawn = self.next_u32() >> shift;
@@ -97,6 +99,13 @@ mod tests {
         let mut twister = Twister::new(1);
         let words: Vec<u32> = (0..4).map(|_| twister.next_u32()).collect();
         assert_eq!(words, [577_090_037, 2_444_712_010, 3_639_700_191, 3_445_702_192]);
+    }
+
+    #[test]
+    fn ranges_and_choices_are_pythons() {
+        let mut twister = Twister::new(3);
+        let drawn: Vec<u32> = [1000, 7, 7, 1, 500].into_iter().map(|n| twister.below(n)).collect();
+        assert_eq!(drawn, [243, 4, 4, 0, 189]);
     }
 
     #[test]

@@ -60,6 +60,8 @@ pub enum Command {
     Catalog(Catalog),
     /// Print the OpenAPI document of the server (it is also at GET /openapi.json)
     Openapi,
+    /// Serve an editor: completions and edits over the language server protocol, on standard input and output
+    Lsp(Lsp),
 }
 
 /// `vonk top`.
@@ -192,6 +194,9 @@ pub struct Pull {
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
+    /// Tell progress on stderr as JSON lines {"done":BYTES,"total":BYTES}, for programs
+    #[arg(long)]
+    pub progress: bool,
 }
 
 /// `vonk rm`.
@@ -516,6 +521,72 @@ pub enum BenchWhat {
     Replay(BenchEdits),
     /// Servers: many requests at once, by arrivals per second or by number of streams
     Load(BenchLoad),
+    /// Replayed typing: from a key to a suggestion on screen, as editors get it from `vonk lsp`
+    #[command(after_help = KEYSTROKES_HELP)]
+    Keystrokes(BenchKeystrokes),
+    /// How good completions are at recorded places, with our prompt and with a plain one
+    Fill(BenchFill),
+}
+
+/// `vonk bench fill`.
+#[derive(Args)]
+pub struct BenchFill {
+    /// Model to serve for the measurement, on a port of its own
+    #[arg(long, conflicts_with = "url")]
+    pub model: Option<String>,
+    /// Use this server instead
+    #[arg(long)]
+    pub url: Option<String>,
+    /// JSONL with `prefix`, `suffix` and `typed_next` or `middle`
+    #[arg(long)]
+    pub data: PathBuf,
+    /// Places, from the first
+    #[arg(long, default_value_t = 150)]
+    pub n: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+const KEYSTROKES_HELP: &str = "\
+The trace has the form of the editing-traces collection: {startContent, txns: [{patches: [[pos, deleted, text], ...]}]}, may be
+gzipped. Runs of at least twelve single typed characters are replayed, from a seeded run on; what lies between them just happens.
+After each key comes a gap drawn from --gaps (a JSON list of milliseconds; 20 to 3000 count). A key counts as shown if a
+suggestion for exactly that text is known before the next key. With --against the same keys are then typed against a
+llama.cpp server in llama.vim's way: 64 lines before, 16 after, one request at a time.
+
+  vonk bench keystrokes --model qwen2.5-coder-0.5b --trace rustcode.json.gz --gaps gaps_ms.json --keys 300 --seed 3 --json";
+
+/// `vonk bench keystrokes`.
+#[derive(Args)]
+pub struct BenchKeystrokes {
+    /// Model to serve for the measurement, on a port of its own
+    #[arg(long, conflicts_with = "url")]
+    pub model: Option<String>,
+    /// Use this server instead
+    #[arg(long)]
+    pub url: Option<String>,
+    /// Then a llama.cpp server, in llama.vim's way
+    #[arg(long)]
+    pub against: Option<String>,
+    /// Recorded editing
+    #[arg(long)]
+    pub trace: PathBuf,
+    /// Recorded gaps between keys
+    #[arg(long)]
+    pub gaps: PathBuf,
+    /// Keys to type
+    #[arg(long, default_value_t = 300)]
+    pub keys: usize,
+    /// Chooses the place in the trace, and the gaps
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Write a picture of the distribution of times here
+    #[arg(long)]
+    pub svg: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 const EDITS_HELP: &str = "\
@@ -812,4 +883,21 @@ pub struct Catalog {
     /// The server.
     #[command(flatten)]
     pub server: ServerAt,
+}
+
+/// `vonk lsp`.
+#[derive(Args)]
+pub struct Lsp {
+    /// This server and no other [default: one that runs on this machine, else one is started]
+    #[arg(long)]
+    pub url: Option<String>,
+    /// Model to ask for [default: what the server has]
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Do not start a server
+    #[arg(long)]
+    pub no_start: bool,
+    /// Accepted and not used: the transport is always standard input and output
+    #[arg(long, hide = true)]
+    pub stdio: bool,
 }

@@ -11,7 +11,8 @@ use text::Encode;
 
 /// `vonk pull`.
 pub fn pull(args: args::Pull) -> Result<(), Fault> {
-    let pulled = pull_shown(&Store::open(None)?, &args.spec)?;
+    let store = Store::open(None)?;
+    let pulled = if args.progress { pull_told(&store, &args.spec)? } else { pull_shown(&store, &args.spec)? };
     if args.json {
         let Pulled { name, path, bytes, was_there, sha256 } = &pulled;
         return print_json(
@@ -35,24 +36,45 @@ pub fn pull_shown(store: &Store, spec: &str) -> Result<Pulled, Fault> {
                 bar.finish_and_clear();
             }
         }
+        other => match (sentence(other), &bar) {
+            (Some(line), Some(bar)) if !bar.is_hidden() => bar.println(line),
+            (Some(line), _) => eprintln!("{line}"),
+            (None, _) => {}
+        },
+    };
+    Ok(store.pull(spec, &mut show)?)
+}
+
+/// Pulls and tells each whole percent as a line of JSON, and all else as text.
+fn pull_told(store: &Store, spec: &str) -> Result<Pulled, Fault> {
+    let mut told = None;
+    let mut show = |event: Event<'_>| match event {
+        Event::Bytes { done, total, .. } => {
+            let percent = done.saturating_mul(100).checked_div(total);
+            if told != percent {
+                told = percent;
+                eprintln!("{}", json!({"done": done, "total": total}));
+            }
+        }
         other => {
-            let line = match other {
-                Event::Waiting { name } => format!("another process is fetching {name}; waiting for it"),
-                Event::Source { source, resumed_at: 0 } => format!("trying {source}"),
-                Event::Source { source, resumed_at } => {
-                    format!("trying {source}, going on at {}", HumanBytes(resumed_at))
-                }
-                Event::Step { what } | Event::Note { what } => what.to_string(),
-                Event::SourceFailed { source, why } => format!("{source} did not work: {why}"),
-                _ => return,
-            };
-            match &bar {
-                Some(bar) if !bar.is_hidden() => bar.println(line),
-                _ => eprintln!("{line}"),
+            if let Some(line) = sentence(other) {
+                eprintln!("{line}");
             }
         }
     };
     Ok(store.pull(spec, &mut show)?)
+}
+
+/// What an event says to a person.
+fn sentence(event: Event<'_>) -> Option<String> {
+    Some(match event {
+        Event::Waiting { name } => format!("another process is fetching {name}; waiting for it"),
+        Event::Source { source, resumed_at: 0 } => format!("trying {source}"),
+        Event::Source { source, resumed_at } => format!("trying {source}, going on at {}", HumanBytes(resumed_at)),
+        Event::Step { what } | Event::Note { what } => what.to_string(),
+        Event::SourceFailed { source, why } => format!("{source} did not work: {why}"),
+        _ => return None,
+    })
 }
 
 /// `vonk models`.

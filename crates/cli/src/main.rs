@@ -13,6 +13,8 @@ mod files;
 mod generate;
 mod interrupt;
 mod keep;
+mod keystrokes;
+mod language_server;
 mod near;
 mod open;
 mod roofline;
@@ -76,5 +78,6 @@ fn start(command: Command) -> Result<(), Fault> {
         Command::Connect(a) => connect::connect(a),
         Command::Catalog(a) => connect::catalog(a),
         Command::Openapi => connect::openapi(),
+        Command::Lsp(a) => language_server::lsp(a),
     }
 }

@@ -71,6 +71,13 @@ impl Source {
         Ok(Self { shown: shown.to_owned(), path, bytes, text, form })
     }
 
+    /// A file as an editor has it, saved or not.
+    pub fn open(shown: &Path, text: &str) -> Self {
+        let (form, bytes) = (Form::of(text), Some(text.as_bytes().to_owned()));
+        let text = text.strip_prefix(BOM).unwrap_or(text).replace("\r\n", "\n");
+        Self { shown: shown.to_owned(), path: shown.to_owned(), bytes, text, form }
+    }
+
     /// SHA-256 of its bytes; `None` if there is no file.
     pub fn digest(&self) -> Option<String> {
         self.bytes.as_deref().map(files::digest)

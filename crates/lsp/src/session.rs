@@ -1,0 +1,461 @@
+//! A language server over standard input and output. The thread that reads never waits: it changes documents in place and
+//! hands everything else on. Suggestions are answered when they are known or no longer wanted, never later.
+
+use std::collections::HashMap;
+use std::io::{self, BufRead, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base::limits::{DOCUMENTS_MAX, LSP_WAITING_MAX, NOTE_BYTES_MAX};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use crate::backend::Backend;
+use crate::brain::View;
+use crate::document::{Document, Position, Range};
+use crate::driver::Driver;
+use crate::editing::{Editor, Edits};
+use crate::ignored::{Ignored, path_of};
+use crate::out::Out;
+use crate::rpc::{self, Incoming, code};
+use crate::waiting::{Kind, Waiting};
+
+/// Between two notifications of the status, at least.
+const STATUS_GAP: Duration = Duration::from_millis(500);
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// `shutdown`, then `exit`.
+    Orderly,
+    /// `exit` alone, or the editor went away.
+    Abrupt,
+}
+
+/// Serves one editor until it leaves. `editor` makes edits by instruction, where that can be had.
+///
+/// # Errors
+/// A message that cannot be framed; an editor that does not read what it asked for.
+pub fn serve(
+    mut input: impl BufRead,
+    output: impl Write + Send + 'static,
+    backend: Arc<dyn Backend>,
+    editor: Option<Arc<dyn Editor>>,
+) -> io::Result<End> {
+    let out = Out::start(output);
+    let waiting = Waiting::new(out.clone());
+    let driver = Driver::start(backend, waiting.clone().on_shown());
+    let mut session = Session {
+        edits: Edits::new(out.clone(), editor),
+        out,
+        waiting,
+        driver,
+        files: HashMap::new(),
+        ignored: Ignored::default(),
+        stage: Stage::New,
+        n_requests: 0,
+        status: (Instant::now(), Value::Null),
+        n_accepted: 0,
+    };
+    let mut body = Vec::new();
+    while rpc::read(&mut input, &mut body)? {
+        session.take(&body);
+        if let Stage::Over(end) = session.stage {
+            session.finish();
+            return Ok(end);
+        }
+        if session.out.is_broken() {
+            return Err(io::Error::new(io::ErrorKind::BrokenPipe, "the editor does not read its answers"));
+        }
+    }
+    session.finish();
+    Ok(End::Abrupt)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    New,
+    Running,
+    ShutDown,
+    Over(End),
+}
+
+/// An open file.
+#[derive(Debug)]
+struct Open {
+    path: PathBuf,
+    version: i64,
+    /// `None`: it is too large.
+    text: Option<Document>,
+    /// Nothing of it may go into a prompt.
+    is_ignored: bool,
+    line: u32,
+}
+
+struct Session {
+    out: Out,
+    waiting: Waiting,
+    driver: Driver,
+    edits: Edits,
+    files: HashMap<String, Open>,
+    ignored: Ignored,
+    stage: Stage,
+    n_requests: u64,
+    /// When it was told last, and what.
+    status: (Instant, Value),
+    n_accepted: u64,
+}
+
+#[derive(Deserialize)]
+struct TextDocument {
+    uri: String,
+    #[serde(default)]
+    version: Option<i64>,
+    #[serde(default)]
+    text: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct OfDocument {
+    #[serde(rename = "textDocument")]
+    document: TextDocument,
+    #[serde(default)]
+    text: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct DidChange {
+    #[serde(rename = "textDocument")]
+    document: TextDocument,
+    #[serde(rename = "contentChanges")]
+    changes: Vec<Change>,
+}
+
+#[derive(Deserialize)]
+struct Change {
+    #[serde(default)]
+    range: Option<Range>,
+    text: String,
+}
+
+#[derive(Deserialize)]
+struct AtPosition {
+    #[serde(rename = "textDocument")]
+    document: TextDocument,
+    position: Position,
+}
+
+#[derive(Deserialize)]
+struct CodeAction {
+    #[serde(rename = "textDocument")]
+    document: TextDocument,
+    range: Range,
+}
+
+#[derive(Deserialize)]
+struct Execute {
+    command: String,
+    #[serde(default)]
+    arguments: Vec<Value>,
+    #[serde(default, rename = "workDoneToken")]
+    token: Option<Value>,
+}
+
+fn read<'a, T: Deserialize<'a>>(params: Option<&'a RawValue>) -> Result<T, String> {
+    serde_json::from_str(params.map_or("null", RawValue::get)).map_err(|e| format!("wrong parameters: {e}"))
+}
+
+impl Session {
+    fn take(&mut self, body: &[u8]) {
+        let incoming: Incoming = match serde_json::from_slice(body) {
+            Ok(incoming) => incoming,
+            Err(e) => return self.out.send(rpc::error(&Value::Null, code::PARSE, &format!("not a message: {e}"))),
+        };
+        let params = incoming.params.as_deref();
+        match (incoming.id, incoming.method) {
+            (Some(id), Some(method)) => self.request(&id, &method, params),
+            (None, Some(method)) => self.notification(&method, params),
+            // An answer to something that was asked of the editor: nothing hangs on it.
+            (Some(_), None) => {}
+            (None, None) => self.out.send(rpc::error(&Value::Null, code::INVALID, "a message has no method")),
+        }
+    }
+
+    fn request(&mut self, id: &Value, method: &str, params: Option<&RawValue>) {
+        let answer = match (self.stage, method) {
+            (Stage::New, "initialize") => {
+                self.initialize(params);
+                Ok(Some(capabilities()))
+            }
+            (Stage::New, _) => Err((code::NOT_INITIALIZED, "send initialize first".to_owned())),
+            (Stage::ShutDown, _) => Err((code::INVALID, "it is shut down".to_owned())),
+            (_, "shutdown") => {
+                self.stage = Stage::ShutDown;
+                self.waiting.end_all();
+                Ok(Some(Value::Null))
+            }
+            (_, "textDocument/inlineCompletion") => self.suggest(id, params, false),
+            (_, "textDocument/completion") => self.suggest(id, params, true),
+            (_, "textDocument/codeAction") => self.actions(params).map(Some),
+            (_, "workspace/executeCommand") => self.execute(id, params),
+            (_, "vonk/status") => Ok(Some(self.status_now())),
+            (_, "vonk/server") => {
+                self.edits.tell_server(id);
+                Ok(None)
+            }
+            (_, "vonk/edit") => self.edit(id, params),
+            (_, "initialize") => Err((code::INVALID, "it is initialized already".to_owned())),
+            _ => Err((code::NO_METHOD, format!("{method} is not known"))),
+        };
+        match answer {
+            Ok(Some(result)) => self.out.send(rpc::result(id, &result)),
+            Ok(None) => {}
+            Err((code, message)) => self.out.send(rpc::error(id, code, &message)),
+        }
+    }
+
+    fn initialize(&mut self, params: Option<&RawValue>) {
+        let options: Value = read(params).unwrap_or_default();
+        let is_streaming = options.pointer("/initializationOptions/streaming").and_then(Value::as_bool) == Some(true);
+        self.waiting.stream_growth(is_streaming);
+        let has_progress = options.pointer("/capabilities/window/workDoneProgress").and_then(Value::as_bool);
+        self.edits.show_progress(has_progress == Some(true));
+        self.stage = Stage::Running;
+    }
+
+    fn notification(&mut self, method: &str, params: Option<&RawValue>) {
+        let done = match method {
+            "exit" => {
+                let end = if self.stage == Stage::ShutDown { End::Orderly } else { End::Abrupt };
+                self.stage = Stage::Over(end);
+                Ok(())
+            }
+            _ if self.stage != Stage::Running => Ok(()),
+            "textDocument/didOpen" => self.opened(params),
+            "textDocument/didChange" => self.changed(params),
+            "textDocument/didSave" => self.saved(params),
+            "textDocument/didClose" => self.closed(params),
+            "$/cancelRequest" => self.cancelled(params, "id"),
+            "window/workDoneProgress/cancel" => self.cancelled(params, "token"),
+            "workspace/didChangeWatchedFiles" => {
+                self.ignored.forget();
+                Ok(())
+            }
+            "vonk/accepted" => {
+                self.n_accepted += 1;
+                Ok(())
+            }
+            _ => Ok(()), // notifications that are not known are to be passed over
+        };
+        if let Err(why) = done {
+            let params = json!({"type": 2, "message": format!("{method}: {why}")});
+            self.out.send(rpc::notification("window/logMessage", &params));
+        }
+    }
+
+    fn opened(&mut self, params: Option<&RawValue>) -> Result<(), String> {
+        let TextDocument { uri, version, text } = read::<OfDocument>(params)?.document;
+        if self.files.len() >= DOCUMENTS_MAX && !self.files.contains_key(&uri) {
+            return Err(format!("more than {DOCUMENTS_MAX} files are open; this one gets no suggestions"));
+        }
+        let path = path_of(&uri);
+        let text = Document::new(&text.unwrap_or_default()).ok();
+        let is_ignored = self.ignored.is_ignored(&path) || text.as_ref().is_some_and(Document::is_binary);
+        let open = Open { path, version: version.unwrap_or(0), text, is_ignored, line: 0 };
+        self.note(&open);
+        self.files.insert(uri, open);
+        Ok(())
+    }
+
+    fn changed(&mut self, params: Option<&RawValue>) -> Result<(), String> {
+        let DidChange { document, changes } = read(params)?;
+        let open = self.files.get_mut(&document.uri).ok_or("the file is not open")?;
+        open.version = document.version.unwrap_or(open.version + 1);
+        for Change { range, text } in changes {
+            match (range, &mut open.text) {
+                (None, _) => open.text = Document::new(&text).ok(),
+                (Some(range), Some(known)) => {
+                    open.line = range.start.line;
+                    if known.change(range, &text).is_err() {
+                        open.text = None;
+                    }
+                }
+                (Some(_), None) => {} // too large; only its whole text could tell that it is not any more
+            }
+        }
+        Ok(())
+    }
+
+    fn saved(&mut self, params: Option<&RawValue>) -> Result<(), String> {
+        let OfDocument { document, text } = read(params)?;
+        let open = self.files.get_mut(&document.uri).ok_or("the file is not open")?;
+        if let Some(text) = text {
+            open.text = Document::new(&text).ok();
+        }
+        if matches!(open.path.file_name().and_then(|n| n.to_str()), Some(".gitignore" | ".vonkignore")) {
+            self.ignored.forget();
+        }
+        open.is_ignored = self.ignored.is_ignored(&open.path);
+        if let Some(open) = self.files.get(&document.uri) {
+            self.note(open);
+        }
+        Ok(())
+    }
+
+    fn closed(&mut self, params: Option<&RawValue>) -> Result<(), String> {
+        let uri = read::<OfDocument>(params)?.document.uri;
+        let open = self.files.remove(&uri).ok_or("the file is not open")?;
+        self.note(&open);
+        Ok(())
+    }
+
+    /// The file may be of use in prompts about others.
+    fn note(&self, open: &Open) {
+        let text = open.text.as_ref().filter(|_| !open.is_ignored).map(Document::text);
+        if let Some(text) = text.filter(|t| t.len() <= NOTE_BYTES_MAX) {
+            self.driver.note(&shown(&open.path), text, open.line as usize);
+        }
+    }
+
+    fn cancelled(&mut self, params: Option<&RawValue>, field: &str) -> Result<(), String> {
+        let params: Value = read(params)?;
+        let what = params.get(field).ok_or("it does not say what")?;
+        if let Some(request) = self.waiting.cancel(what) {
+            self.driver.forget_request(request);
+        }
+        self.edits.cancel(what);
+        Ok(())
+    }
+
+    fn suggest(
+        &mut self,
+        id: &Value,
+        params: Option<&RawValue>,
+        is_list: bool,
+    ) -> Result<Option<Value>, (i32, String)> {
+        let AtPosition { document, position } = read(params).map_err(|e| (code::PARAMS, e))?;
+        let none = || Ok(Some(if is_list { json!({"isIncomplete": true, "items": []}) } else { json!({"items": []}) }));
+        let Some(open) = self.files.get_mut(&document.uri) else { return none() };
+        open.line = position.line;
+        let Some(text) = open.text.as_ref().filter(|_| !open.is_ignored) else { return none() };
+        let (before, after, offset) = text.around(position);
+        let view = View { path: shown(&open.path), before, after, offset };
+        self.n_requests += 1;
+        let kind = if is_list { Kind::list(&view.before) } else { Kind::Inline };
+        self.waiting.add(self.n_requests, id.clone(), kind, document.uri, position, LSP_WAITING_MAX);
+        self.driver.key(self.n_requests, view);
+        self.tell_status();
+        Ok(None)
+    }
+
+    fn actions(&mut self, params: Option<&RawValue>) -> Result<Value, (i32, String)> {
+        let CodeAction { document, range } = read(params).map_err(|e| (code::PARAMS, e))?;
+        let can_edit =
+            self.edits.can_edit() && self.files.get(&document.uri).is_some_and(|o| o.text.is_some() && !o.is_ignored);
+        if !can_edit {
+            return Ok(json!([]));
+        }
+        let title = "Edit with vonk…";
+        let command =
+            json!({"title": title, "command": "vonk.edit", "arguments": [{"uri": document.uri, "range": range}]});
+        Ok(json!([{"title": title, "kind": "refactor.rewrite", "command": command}]))
+    }
+
+    fn execute(&mut self, id: &Value, params: Option<&RawValue>) -> Result<Option<Value>, (i32, String)> {
+        let Execute { command, arguments, token } = read(params).map_err(|e| (code::PARAMS, e))?;
+        let argument = arguments.first().cloned().unwrap_or_default();
+        match command.as_str() {
+            "vonk.accepted" => {
+                self.n_accepted += 1;
+                Ok(Some(Value::Null))
+            }
+            "vonk.edit" => {
+                let uri = argument["uri"].as_str().ok_or((code::PARAMS, "the argument has no uri".to_owned()))?;
+                self.start_edit(id, uri, &argument, token)?;
+                Ok(None)
+            }
+            _ => Err((code::NO_METHOD, format!("{command} is not known"))),
+        }
+    }
+
+    /// `vonk/edit`: like the command, for an editor that draws the change while it is written and applies it by itself.
+    fn edit(&mut self, id: &Value, params: Option<&RawValue>) -> Result<Option<Value>, (i32, String)> {
+        let mut argument: Value = read(params).map_err(|e| (code::PARAMS, e))?;
+        let OfDocument { document, .. } = read(params).map_err(|e| (code::PARAMS, e))?;
+        if argument.get("partialResultToken").is_none_or(Value::is_null) {
+            argument["partialResultToken"] = id.clone();
+        }
+        self.start_edit(id, &document.uri, &argument, None)?;
+        Ok(None)
+    }
+
+    fn start_edit(&self, id: &Value, uri: &str, argument: &Value, token: Option<Value>) -> Result<(), (i32, String)> {
+        let open = self.files.get(uri).filter(|o| !o.is_ignored);
+        let text = open.and_then(|o| Some((o.path.clone(), o.version, o.text.as_ref()?.text())));
+        let Some((path, version, text)) = text else {
+            return Err((code::FAILED, "the file is not open, too large, or ignored".to_owned()));
+        };
+        self.edits.start(id, uri, &path, version, &text, argument, token)
+    }
+
+    fn status_now(&self) -> Value {
+        let told = self.driver.told();
+        let state = if told.error.is_some() {
+            "offline"
+        } else if told.model.is_empty() {
+            "starting"
+        } else {
+            "ready"
+        };
+        json!({
+            "state": state,
+            "model": told.model,
+            "ttft_ms": told.speed.ttft_ms.round(),
+            "tps": (10_000.0 / told.speed.decode_ms.max(0.1)).round() / 10.0,
+            "asked": told.counts.asked,
+            "cancelled": told.counts.cancelled,
+            "accepted": self.n_accepted,
+            "error": told.error,
+        })
+    }
+
+    fn tell_status(&mut self) {
+        let (told_at, told) = &self.status;
+        if told_at.elapsed() < STATUS_GAP && !told.is_null() {
+            return;
+        }
+        let now = self.status_now();
+        if now != *told {
+            self.out.send(rpc::notification("vonk/status", &now));
+        }
+        self.status = (Instant::now(), now);
+    }
+
+    fn finish(self) {
+        self.waiting.end_all();
+        self.edits.cancel_all();
+        drop(self.driver);
+        self.out.finish();
+    }
+}
+
+/// As prompts and the brain name a file.
+fn shown(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn capabilities() -> Value {
+    json!({
+        "capabilities": {
+            "positionEncoding": "utf-16",
+            "textDocumentSync": {"openClose": true, "change": 2, "save": {"includeText": false}},
+            "inlineCompletionProvider": true,
+            "completionProvider": {"resolveProvider": false},
+            "codeActionProvider": {"codeActionKinds": ["refactor.rewrite"]},
+            "executeCommandProvider": {"commands": ["vonk.edit", "vonk.accepted"], "workDoneProgress": true},
+        },
+        "serverInfo": {"name": "vonk", "version": env!("CARGO_PKG_VERSION")},
+    })
+}
