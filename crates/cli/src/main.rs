@@ -3,6 +3,7 @@
 
 mod accounts;
 mod args;
+mod args_bench;
 mod args_keys;
 mod chat;
 mod connect;

@@ -118,7 +118,8 @@ impl Drop for Gauge {
 
 type Started = Result<(Answer, UnboundedReceiver<Note>), ApiError>;
 
-/// What the connection is busy with.
+/// What the connection is busy with. One for each connection.
+#[allow(clippy::large_enum_variant, reason = "moved once an answer; a box would save bytes of idle connections only")]
 enum Work {
     Idle,
     /// Rendering, tokenising, waiting for a slot.
@@ -149,7 +150,8 @@ impl Work {
     }
 }
 
-/// What happens next.
+/// What happens next. One at a time.
+#[allow(clippy::large_enum_variant, reason = "on the stack, never stored")]
 enum Event {
     Message(Result<(Message, Share), Gone>),
     Progress(Progress),
