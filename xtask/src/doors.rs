@@ -58,6 +58,8 @@ const OUTSIDERS: &[(&str, &[&str])] = &[
     ("libc", &["store", "cpu", "cli"]),
     ("clap", &["cli"]),
     ("indicatif", &["cli"]),
+    ("ratatui", &["cli"]),
+    ("similar", &["edit"]),
     ("minijinja", &[]),
     ("regex", &[]),
     ("fancy-regex", &[]),
