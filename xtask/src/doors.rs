@@ -65,6 +65,8 @@ const OUTSIDERS: &[(&str, &[&str])] = &[
     ("toml_edit", &["cli"]),
     ("utoipa", &["protocol"]),
     ("ignore", &["lsp"]),
+    ("ratatui", &["cli"]),
+    ("similar", &["edit"]),
     ("minijinja", &[]),
     ("regex", &[]),
     ("fancy-regex", &[]),

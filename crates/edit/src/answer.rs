@@ -5,6 +5,8 @@ use crate::prompt::run;
 
 /// Lines at the end of a file whose loss is noticed.
 const TAIL_LINES: usize = 10;
+/// Lines that any change may take away.
+const FEW_LINES: usize = 3;
 
 /// A code block in an answer.
 struct Block<'a> {
@@ -101,6 +103,18 @@ fn says_left_out(line: &str) -> bool {
     is_bare || (has_dots && subjects.iter().any(|s| words.contains(s))) || starts.iter().any(|s| words.starts_with(s))
 }
 
+/// Why a person should look first, if the instruction did not ask to remove anything: the file lost its end, or much of it.
+pub fn doubt(old: &str, new: &str) -> Option<String> {
+    if let Some(n) = lost_tail(old, new) {
+        return Some(format!("its last {n} lines are gone, and nobody asked for that"));
+    }
+    let count = |text: &str| text.lines().filter(|l| !l.trim().is_empty()).count();
+    let (before, after) = (count(old), count(new));
+    let lost = before.saturating_sub(after);
+    (lost >= FEW_LINES.max(before.div_ceil(3)))
+        .then(|| format!("{lost} of its {before} lines are gone, and nobody asked for that"))
+}
+
 /// How many lines at the file's end the new one lacks without anything in their place, if that is much of it.
 pub fn lost_tail(old: &str, new: &str) -> Option<usize> {
     let (old, new): (Vec<&str>, Vec<&str>) = (old.trim_end().lines().collect(), new.trim_end().lines().collect());
@@ -164,5 +178,11 @@ mod tests {
         assert_eq!(lost_tail(&old, &head(35)), None);
         assert_eq!(lost_tail(&old, &(head(20) + "other\n")), None);
         assert_eq!(lost_tail("", "x"), None);
+        assert!(doubt(&old, &head(20)).unwrap().contains("last 20 lines"));
+        // A small file of which a small model kept one function.
+        let file = "def add(a):\n    return a\n\ndef sub(a):\n    return -a\n";
+        assert_eq!(doubt(file, "def neg(a):\n    return -a\n"), None, "two lines are few");
+        assert!(doubt(&file.repeat(2), "def neg(a):\n    return -a\n").unwrap().contains("6 of its 8 lines"));
+        assert_eq!(doubt(&file.repeat(2), &file.replace("sub", "neg").repeat(2)), None);
     }
 }

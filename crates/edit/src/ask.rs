@@ -182,9 +182,9 @@ fn proposal(job: &Job<'_>, text: String, cost: Cost) -> Proposal {
     let bytes = diff::merged(job.source, &text);
     let whole = String::from_utf8_lossy(&bytes).replace("\r\n", "\n");
     let text = whole.strip_prefix('\u{feff}').unwrap_or(&whole).to_owned();
-    let doubt = answer::lost_tail(&job.source.text, &text)
+    let doubt = answer::doubt(&job.source.text, &text)
         .filter(|_| !asks_to_remove(job.instruction))
-        .map(|n| format!("the last {n} lines of {} are gone, and nobody asked for that", job.source.shown.display()));
+        .map(|why| format!("{}: {why}", job.source.shown.display()));
     Proposal { bytes, text, doubt, cost }
 }
 

@@ -113,7 +113,7 @@ fn a_tail_that_nobody_asked_to_drop_is_doubted() {
     let (client, _requests) = model(&[("```\n0\n1\n2\n```", "stop")]);
     let (_dir, source) = source(&(0..40).map(|i| format!("{i}\n")).collect::<String>());
     let proposal = ask(&client, &source, How::Auto).0.unwrap();
-    assert!(proposal.doubt.unwrap().contains("the last 37 lines"));
+    assert!(proposal.doubt.unwrap().contains("its last 37 lines"));
 }
 
 #[test]
