@@ -112,7 +112,8 @@ fn block(raw: &str, before: &str, is_done: bool) -> Visible {
         let leaves = i > 0 && !is_blank && (indent(text) < base || (has_opened && indent(text) == base && !closes));
         let change = depth_change(text);
         if leaves || depth + change < 0 {
-            return Visible { text: cut(raw, end), is_whole: true };
+            // What is left of an unfinished line may open again what it closes.
+            return Visible { text: cut(raw, end), is_whole: leaves || is_complete };
         }
         (depth, end, n_filled) = (depth + change, end + piece.len(), n_filled + usize::from(!is_blank));
         let is_balanced = has_opened && closes && depth <= 0 && i > 0;
