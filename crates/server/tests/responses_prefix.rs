@@ -31,7 +31,18 @@ fn tiny() -> Running {
     let running = server::start(Config::default()).unwrap();
     let defaults = Sampling::default();
     let (name, aliases) = ("tiny".into(), vec![]);
-    running.add_models(vec![Served { name, aliases, stepper, text, created: 1, defaults, keeper: None, about: server::About::default() }]).unwrap();
+    running
+        .add_models(vec![Served {
+            name,
+            aliases,
+            stepper,
+            text,
+            created: 1,
+            defaults,
+            keeper: None,
+            about: server::About::default(),
+        }])
+        .unwrap();
     running
 }
 
