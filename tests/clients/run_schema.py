@@ -28,9 +28,9 @@ def narrow(schema):
     schema = {k: narrow(v) for k, v in schema.items()}
     fields = schema.get("properties")
     if isinstance(fields, dict):
-        if isinstance(fields.get("model"), dict) and "options" in fields or "max_tokens" in fields:
+        if isinstance(fields.get("model"), dict) and ("options" in fields or "max_output_tokens" in fields) or "max_tokens" in fields:
             fields["model"] = {"const": "default"}
-        for name in ("max_tokens", "max_completion_tokens", "n_predict", "num_predict"):
+        for name in ("max_tokens", "max_completion_tokens", "n_predict", "num_predict", "max_output_tokens"):
             if name in fields:
                 fields[name] = {"type": "integer", "minimum": 0, "maximum": TOKENS_MAX}
         if "deadline_ms" in fields:

@@ -54,7 +54,7 @@ pub struct Model {
 pub struct Abilities {
     /// Conversations: it has a chat template.
     pub chat: bool,
-    /// Its template shows it tools.
+    /// Calls of tools: it has a chat template.
     pub tools: bool,
     /// Gaps: it has tokens for fill-in-the-middle.
     pub fim: bool,

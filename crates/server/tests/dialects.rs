@@ -187,7 +187,7 @@ fn ollamas_lists_tell_what_is_served() {
     for name in ["max_model_len", "context_length", "context_window"] {
         assert_eq!(m[name], 1024, "{name}");
     }
-    let can = json!({"chat": true, "tools": true, "fim": true, "json_schema": true, "responses": false});
+    let can = json!({"chat": true, "tools": true, "fim": true, "json_schema": true, "responses": true});
     assert_eq!((&m["capabilities"], &m["quantization"], &m["size"]), (&can, &json!("Q4_K_M"), &json!(77)));
     assert!(m.get("prefill_tps").is_none() && m.get("decode_tps").is_none(), "nothing was measured yet: {m}");
 }

@@ -32,6 +32,8 @@ enum Gives {
     JsonOrLines(&'static str),
     Text,
     Nothing,
+    /// A WebSocket.
+    Upgrade,
     /// Never: it only says what is missing.
     Refusal,
 }
@@ -50,7 +52,7 @@ const fn post(
     Endpoint { method: "post", path, tag, summary, takes: Some(takes), gives }
 }
 
-use Gives::{Json, JsonOrEvents, JsonOrLines, Nothing, Object, Refusal, Text};
+use Gives::{Json, JsonOrEvents, JsonOrLines, Nothing, Object, Refusal, Text, Upgrade};
 
 /// Every path of the server.
 const ENDPOINTS: &[Endpoint] = &[
@@ -68,6 +70,12 @@ const ENDPOINTS: &[Endpoint] = &[
         "CompletionOrTabbyRequest",
         JsonOrEvents("CompletionOrTabby"),
     ),
+    post("/v1/responses", "openai", "Answer items, with state and tools", "ResponseRequest", JsonOrEvents("Response")),
+    get("/v1/responses", "openai", "The same over a WebSocket", Upgrade),
+    get("/v1/responses/{id}", "openai", "An answer that was kept", Json("Response")),
+    Endpoint { method: "delete", ..get("/v1/responses/{id}", "openai", "Forget it", Object) },
+    get("/v1/responses/{id}/input_items", "openai", "What it answered", Object),
+    Endpoint { method: "post", ..get("/v1/responses/{id}/cancel", "openai", "Never possible: it has ended", Object) },
     post("/v1/embeddings", "openai", "Not served: says so", "AnyObject", Refusal),
     post("/infill", "llama.cpp", "Fill a gap", "InfillRequest", JsonOrEvents("InfillAnswer")),
     get("/props", "llama.cpp", "Properties of the first model", Object),
@@ -156,6 +164,7 @@ fn responses(gives: &Gives, error: &str) -> Value {
         }
         Text => ("200", json!({ "text/plain": { "schema": text } })),
         Nothing => ("204", Value::Null),
+        Upgrade => ("101", Value::Null),
         Refusal => ("404", content("application/json", error)),
     };
     let mut response = json!({ "description": if status == "404" { "Says what to do instead" } else { "The answer" } });
@@ -195,6 +204,12 @@ fn schemas() -> Map<String, Value> {
     let either = json!({ "anyOf": [reference("Completion"), reference("TabbyCompletion")] });
     all.insert("CompletionOrTabby".to_owned(), either);
     let some = json!({ "type": "object", "description": "The fields that `response_fields` names, by their paths" });
+    let response = json!({ "type": "object", "required": ["id", "object", "status", "output"], "properties": {
+        "id": { "type": "string" }, "object": { "const": "response" }, "created_at": { "type": "number" },
+        "status": { "type": "string", "enum": ["completed", "failed", "in_progress", "cancelled", "incomplete"] },
+        "model": { "type": "string" }, "output": { "type": "array", "items": { "type": "object" } },
+    } });
+    all.insert("Response".to_owned(), response);
     let each = json!({ "anyOf": [reference("Infilled"), some] });
     let several = json!({ "type": "array", "items": each, "description": "With `n_cmpl` above 1" });
     all.insert("InfillAnswer".to_owned(), json!({ "anyOf": [reference("Infilled"), several, some] }));

@@ -237,6 +237,43 @@ fn infill() -> Value {
     )
 }
 
+/// `POST /v1/responses`. Items and tools have many forms: docs/api.md has them.
+fn response() -> Value {
+    let items = list(&json!({ "type": "object" }), limits::MESSAGES_MAX);
+    let format = object(
+        &["type"],
+        vec![
+            ("type", json!({ "type": "string", "enum": ["text", "json_object", "json_schema"] })),
+            ("name", text()),
+            ("description", text()),
+            ("strict", flag()),
+            ("schema", json!({ "type": "object" })),
+        ],
+    );
+    let tool = object(&["type"], vec![("type", text())]);
+    let words = json!({ "type": "string", "enum": ["auto", "none", "required"] });
+    let own = ["n", "max_tokens", "max_completion_tokens", "n_predict", "response_format"];
+    let shared = generation().into_iter().filter(|(name, _)| !own.contains(name));
+    let fields = shared.chain([
+        ("input", json!({ "anyOf": [text(), items] })),
+        ("instructions", text()),
+        ("previous_response_id", text()),
+        ("store", flag()),
+        ("generate", flag()),
+        ("max_output_tokens", tokens()),
+        ("text", object(&[], vec![("format", format), ("verbosity", text())])),
+        ("tools", list(&tool, limits::TOOLS_MAX)),
+        ("tool_choice", json!({ "anyOf": [words, { "type": "object" }] })),
+        ("parallel_tool_calls", flag()),
+        ("top_logprobs", integer(0, limits::TOP_LOGPROBS_MAX as u64)),
+        ("include", list(&text(), limits::RESPONSE_FIELDS_MAX)),
+        ("reasoning", json!({ "type": "object" })),
+        ("metadata", json!({ "type": "object" })),
+        ("truncation", json!({ "const": "disabled" })),
+    ]);
+    object(&["model"], fields.collect())
+}
+
 fn ollama_common() -> Vec<Field> {
     let not_options = ["model", "stream", "response_format"];
     let mut options: Vec<Field> = generation().into_iter().filter(|(name, _)| !not_options.contains(name)).collect();
@@ -337,6 +374,7 @@ pub fn all() -> Vec<(&'static str, Value)> {
         ("CompletionRequest", completion()),
         ("TabbyRequest", tabby()),
         ("CompletionOrTabbyRequest", json!({ "anyOf": [reference("CompletionRequest"), reference("TabbyRequest")] })),
+        ("ResponseRequest", response()),
         ("InfillRequest", infill()),
         (
             "TokenizeRequest",
