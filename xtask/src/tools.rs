@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::run::{cargo, command, output, root, run, succeeds, target};
+use crate::run::{cargo, command, root, run, succeeds, target};
 
 /// rustfmt and clippy, added to the toolchain where they are missing.
 pub fn rust_components() -> Result<(), String> {
