@@ -41,7 +41,7 @@ pub const ROOMS: &[Room] = &[
         "cli",
         &[
             "base", "quant", "ops", "formats", "text", "cpu", "model", "engine", "store", "protocol", "server",
-            "client", "bench",
+            "client", "edit", "bench",
         ],
     ),
 ];
