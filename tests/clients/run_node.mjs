@@ -121,6 +121,31 @@ const CHECKS = {
     same(final.choices[0].message.content, whole.choices[0].message.content, "final text");
   },
 
+  async tools_round_trip() {
+    const parameters = {
+      type: "object",
+      properties: { city: { type: "string", maxLength: 20 }, days: { type: "integer", minimum: 1, maximum: 7 } },
+      required: ["city", "days"],
+      additionalProperties: false,
+    };
+    const tools = [{ type: "function", function: { name: "get_weather", strict: true, parameters } }];
+    const messages = [{ role: "user", content: "What is the weather in Ulm for the next three days?" }];
+    const ask = { messages, tools, parallel_tool_calls: false, max_tokens: 80 };
+    for (const tool_choice of ["required", { type: "function", function: { name: "get_weather" } }]) {
+      const c = (await chat({ ...ask, tool_choice })).choices[0];
+      same([c.finish_reason, c.message.content, c.message.tool_calls.length], ["tool_calls", null, 1], "the call");
+      const call = c.message.tool_calls[0];
+      const got = JSON.parse(call.function.arguments);
+      same([call.function.name, Object.keys(got)], ["get_weather", ["city", "days"]], "name and arguments");
+      const runner = client.chat.completions.stream({ model, temperature: 0, ...ask, tool_choice });
+      const final = (await runner.finalChatCompletion()).choices[0];
+      same(final.message.tool_calls[0].function.arguments, call.function.arguments, "arguments as streamed");
+      const told = [...messages, c.message, { role: "tool", tool_call_id: call.id, content: "sunny" }];
+      const after = (await chat({ messages: told, tools, tool_choice: "none", max_tokens: 30 })).choices[0];
+      want(after.message.content.trim() && !after.message.tool_calls, "no text after the result");
+    }
+  },
+
   async content_type_of_stream() {
     const { response, data } = await chat({ stream: true, max_tokens: 2 }).withResponse();
     want(response.headers.get("content-type")?.startsWith("text/event-stream"), response.headers.get("content-type"));

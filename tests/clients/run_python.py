@@ -378,6 +378,92 @@ def completion_logprobs(s):
         want(abs(top[token] - logprob) < 1e-6, f"{logprob} but {top}")
 
 
+# ---- tools -----------------------------------------------------------------------------------------------------------
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather in a city, for some days.",
+        "strict": True,
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "city": {"type": "string", "maxLength": 20},
+                "days": {"type": "integer", "minimum": 1, "maximum": 7},
+                "unit": {"enum": ["celsius", "fahrenheit"]},
+            },
+            "required": ["city", "days", "unit"],
+            "additionalProperties": False,
+        },
+    },
+}
+CLOCK = {"type": "function", "function": {"name": "get_time", "parameters": {"type": "object", "properties": {}, "additionalProperties": False}}}
+ASKED = [{"role": "user", "content": "What is the weather in Ulm, for the next three days, in celsius?"}]
+
+
+def weather_call(c):
+    """The checked arguments of a choice that is one call."""
+    same(c.finish_reason, "tool_calls", "finish_reason")
+    want(c.message.tool_calls and c.message.content is None, f"not a call alone: {c.message!r}")
+    call = c.message.tool_calls[0]
+    same((call.type, call.function.name), ("function", "get_weather"), "type and name")
+    want(call.id.startswith("call_"), f"id {call.id!r}")
+    got = json.loads(call.function.arguments)
+    same(sorted(got), ["city", "days", "unit"], "arguments")
+    want(isinstance(got["city"], str) and 1 <= got["days"] <= 7 and got["unit"] in ("celsius", "fahrenheit"), f"{got}")
+    return call
+
+
+@check
+def tools_round_trip(s):
+    ask = dict(messages=ASKED, tools=[WEATHER, CLOCK], max_tokens=80)
+    named = {"type": "function", "function": {"name": "get_weather"}}
+    for choice in ({"tool_choice": named}, {"tool_choice": "required", "tools": [WEATHER], "parallel_tool_calls": False}):
+        r = s.chat(**{**ask, **choice})
+        same(r.choices[0].message.role, "assistant", "role")
+        call = weather_call(r.choices[0])
+        told = [*ASKED, r.choices[0].message.model_dump(exclude_none=True), {"role": "tool", "tool_call_id": call.id, "content": "sunny, 31 degrees"}]
+        after = s.chat(messages=told, tools=[WEATHER, CLOCK], tool_choice="none", max_tokens=30)
+        want(after.choices[0].message.content.strip() and not after.choices[0].message.tool_calls, "no text after the result")
+
+
+@check
+def tools_streamed(s):
+    ask = dict(messages=ASKED, tools=[WEATHER], tool_choice="required", parallel_tool_calls=False, max_tokens=80)
+    whole = weather_call(s.chat(**ask).choices[0]).function.arguments
+    pieces, reason = [], None
+    for chunk in s.chat(stream=True, **ask):
+        for c in chunk.choices:
+            reason = c.finish_reason or reason
+            want(not c.delta.content, f"text beside the call: {c.delta.content!r}")
+            for d in c.delta.tool_calls or []:
+                same(d.index, 0, "index")
+                same(bool(d.id), not pieces, "an id in the first piece only")
+                pieces.append(d.function.arguments)
+    same(("".join(pieces), reason), (whole, "tool_calls"), "arguments and reason")
+    want(len(pieces) > 2, f"arguments came in {len(pieces)} pieces")
+
+
+@check
+def tools_custom(s):
+    grammar = {"type": "grammar", "grammar": {"syntax": "regex", "definition": "[0-9]{2}:[0-9]{2}"}}
+    alarm = {"type": "custom", "custom": {"name": "set_alarm", "description": "HH:MM", "format": grammar}}
+    c = s.chat(messages=[{"role": "user", "content": "Wake me at 07:30."}], tools=[alarm], tool_choice="required").choices[0]
+    call = c.message.tool_calls[0]
+    same((c.finish_reason, call.type, call.custom.name), ("tool_calls", "custom", "set_alarm"), "reason, type, name")
+    want(len(call.custom.input) == 5 and call.custom.input[2] == ":", f"input {call.custom.input!r}")
+
+
+@check
+def tools_that_cannot_be(s):
+    e = s.refused(openai.BadRequestError, 400, s.chat, tools=[WEATHER], tool_choice={"type": "function", "function": {"name": "f"}})
+    same(e.param, "tool_choice", "param")
+    bad = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {"a": {"not": {}}}}}}
+    e = s.refused(openai.BadRequestError, 400, s.chat, tools=[bad], tool_choice="required")
+    same(e.param, "tools[0].function.parameters.properties.a.not", "param")
+
+
 # ---- completions -----------------------------------------------------------------------------------------------------
 
 

@@ -3,18 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod shell;
+#[path = "shell/tiny.rs"]
+mod tiny;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
-use cpu::Portable;
-use engine::api::Sampling;
-use engine::{Config as EngineConfig, Engine};
-use formats::{Gguf, ModelDesc};
-use model::Model;
-use ops::Numeric;
 use serde_json::Value;
-use server::{Config, Running, Served};
 use shell::*;
 
 /// Everything in it is bounded, so that noise comes to an end.
@@ -22,33 +16,6 @@ const SCHEMA: &str = r#"{"type":"object","properties":{"name":{"type":"string","
     "kind":{"enum":["left","right"]},"sizes":{"type":"array","items":{"type":"integer","minimum":0,"maximum":99},
     "minItems":1,"maxItems":3},"is_on":{"type":"boolean"}},"required":["name","kind","sizes","is_on"],
     "additionalProperties":false}"#;
-
-fn tiny() -> Running {
-    let path = format!("{}/../../tests/golden/tiny-qwen2.gguf", env!("CARGO_MANIFEST_DIR"));
-    let bytes = std::fs::read(path).unwrap();
-    let desc = ModelDesc::from_gguf(&bytes).unwrap();
-    let mut backend = Portable::new(Numeric::Quantised, 1);
-    let model = Model::load(&mut backend, &desc, &[&bytes], |_, _| {}).unwrap();
-    let config = EngineConfig { n_ctx: 400, n_slots: 3, ..EngineConfig::default() };
-    let stepper = Box::new(Engine::of_model(backend, model, &config).unwrap());
-    let mut vocab = formats::vocab_from_gguf(&Gguf::parse(&bytes).unwrap()).unwrap();
-    vocab.chat_template = spec().chat_template;
-    let text = Arc::new(make_kit(&vocab));
-    let running = server::start(Config::default()).unwrap();
-    let defaults = Sampling { temperature: 1.0, ..Sampling::default() };
-    running
-        .add_models(vec![Served {
-            name: "tiny".into(),
-            aliases: vec![],
-            stepper,
-            text,
-            created: 1,
-            defaults,
-            keeper: None,
-        }])
-        .unwrap();
-    running
-}
 
 fn format(schema: &str) -> String {
     format!(
@@ -80,7 +47,7 @@ fn is_valid(text: &str) -> bool {
 
 #[test]
 fn answers_are_valid_whatever_the_model_thinks() {
-    let running = tiny();
+    let running = tiny::serve("");
     let format = format(SCHEMA);
     let mut seen = std::collections::HashSet::new();
     for seed in 0..12 {
@@ -98,7 +65,7 @@ fn answers_are_valid_whatever_the_model_thinks() {
 
 #[test]
 fn drafts_change_nothing() {
-    let running = tiny();
+    let running = tiny::serve("");
     let format = format(SCHEMA);
     for (seed, temperature) in [(1, 0.0), (2, 1.0), (3, 2.0)] {
         let sampled = format!(r#"{format},"seed":{seed},"temperature":{temperature}"#);
@@ -114,7 +81,7 @@ fn drafts_change_nothing() {
 
 #[test]
 fn a_cut_answer_says_so() {
-    let running = tiny();
+    let running = tiny::serve("");
     let (text, reason) = chat(running.addr(), &format!(r#"{},"max_tokens":5"#, format(SCHEMA))).remove(0);
     assert_eq!(reason, "length");
     assert!(text.starts_with('{') && !is_valid(&text));
@@ -122,7 +89,7 @@ fn a_cut_answer_says_so() {
 
 #[test]
 fn a_json_object_is_an_object_on_both_endpoints() {
-    let running = tiny();
+    let running = tiny::serve("");
     let bounded = r#""response_format":{"type":"json_object"},"max_tokens":200,"seed":"#;
     for seed in 0..4 {
         let (text, reason) = chat(running.addr(), &format!("{bounded}{seed}")).remove(0);
@@ -136,7 +103,7 @@ fn a_json_object_is_an_object_on_both_endpoints() {
 
 #[test]
 fn what_is_not_supported_is_refused_with_its_place() {
-    let running = tiny();
+    let running = tiny::serve("");
     let refused = |fields: &str| {
         let body = format!(r#"{{"model":"tiny","messages":[{{"role":"user","content":"say"}}],{fields}}}"#);
         let answer = post(running.addr(), "/v1/chat/completions", &body);

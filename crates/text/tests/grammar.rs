@@ -137,6 +137,33 @@ fn the_schema_test_suite_agrees() {
     }
 }
 
+/// llama.cpp's own cases. It refuses four texts that are valid: integers of more than 15 digits, a value that its schema says
+/// nothing of, and a blank where its grammars write none.
+#[test]
+fn llamacpp_cases_agree() {
+    let (Some(dir), Some((tokenizer, engine))) = (common::data("llamacpp-grammar"), engine()) else { return };
+    let mut w = Walker::new(tokenizer);
+    let (mut n, mut n_refused, mut otherwise) = (0, 0, Vec::new());
+    for row in common::rows(&dir.join("json_schema_pass_fail.jsonl")) {
+        let Ok(grammar) = engine.compile(&GrammarSpec::JsonSchema(row["schema_text"].as_str().unwrap())) else {
+            n_refused += 1;
+            continue;
+        };
+        for (kind, is_valid) in [("pass", true), ("fail", false)] {
+            for text in row[kind].as_array().unwrap() {
+                n += 1;
+                let text = text.as_str().unwrap();
+                let tokens = w.encode(text);
+                if w.accepts(&mut grammar.matcher(), &tokens) != is_valid {
+                    otherwise.push(format!("{}: {kind}: {text}", row["name"].as_str().unwrap()));
+                }
+            }
+        }
+    }
+    println!("llama.cpp's cases: {n}, {n_refused} schemas refused; otherwise: {otherwise:#?}");
+    assert!(n > 150 && n_refused <= 1 && otherwise.len() <= 4 && otherwise.iter().all(|o| o.contains(": fail: ")));
+}
+
 /// A model that knows nothing still answers with valid JSON. `VONK_ANSWERS` names a file for the answers, to be validated by
 /// another program.
 #[test]

@@ -207,18 +207,7 @@ impl ToolParser {
             State::Text => self.text(c, out),
             State::Opened(wrap) => {
                 let wrap = *wrap;
-                if c == '{' {
-                    self.begin_object(wrap, out);
-                } else if wrap == (Wrap::Bare { is_marked: true }) && c == '[' {
-                    self.held.push(c);
-                    self.state = State::Opened(Wrap::List { is_marked: true });
-                } else if wrap == (Wrap::List { is_marked: true }) && c == '[' && !self.held.ends_with('[') {
-                    self.held.push(c);
-                } else if c.is_ascii_whitespace() && self.held.len() < TOOL_SPACE_BYTES_MAX {
-                    self.held.push(c);
-                } else {
-                    self.give_up(c, out);
-                }
+                self.opened(wrap, c, out);
             }
             State::Call { .. } => self.call(c, out),
             State::After(wrap) => {
@@ -226,6 +215,20 @@ impl ToolParser {
                 self.after(wrap, c, out);
             }
             State::Raw { .. } | State::Over => {}
+        }
+    }
+
+    /// Between a marker and the first object.
+    fn opened(&mut self, wrap: Wrap, c: char, out: &mut Out<'_>) {
+        let is_list = wrap == (Wrap::List { is_marked: true }) && c == '[' && !self.held.ends_with('[');
+        match c {
+            '{' => self.begin_object(wrap, out),
+            '[' if wrap == (Wrap::Bare { is_marked: true }) => {
+                self.held.push(c);
+                self.state = State::Opened(Wrap::List { is_marked: true });
+            }
+            _ if is_list || c.is_ascii_whitespace() && self.held.len() < TOOL_SPACE_BYTES_MAX => self.held.push(c),
+            _ => self.give_up(c, out),
         }
     }
 
@@ -246,6 +249,10 @@ impl ToolParser {
                 }
                 Marker::None => {
                     self.held.pop();
+                    if self.held == "[" && self.at_start && self.forms.has_bare {
+                        self.state = State::Opened(Wrap::List { is_marked: false });
+                        return self.step(c, out);
+                    }
                     self.release(out);
                 }
             }

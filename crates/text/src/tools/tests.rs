@@ -89,6 +89,7 @@ fn each_form_is_read() {
     for (format, answer) in [
         (ToolFormat::Mistral, format!("[TOOL_CALLS][{object}]")),
         (ToolFormat::Mistral, format!("[TOOL_CALLS] {object}")),
+        (ToolFormat::Mistral, format!("[{object}]")),
         (ToolFormat::Llama3, format!("<|python_tag|>{object}")),
         (ToolFormat::Llama3, object.to_owned()),
         (ToolFormat::Generic, format!("[TOOL_CALLS][{object}]")),
