@@ -1,6 +1,6 @@
 //! Arguments of `vonk bench`.
 
-use crate::args::{BackendKind, Engine, IsaKind, Sampling, time};
+use crate::args::Engine;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 

@@ -307,6 +307,7 @@ impl Session {
     fn create(&mut self, request: ResponseRequest, out: &mut Vec<u8>) -> Result<(), ApiError> {
         check_open(&self.app)?;
         self.asked = Instant::now();
+        self.app.asked.fetch_add(1, Relaxed);
         let caller = Caller::of(&self.app, &self.who.headers, self.who.ip)?; // it may have been revoked meanwhile
         self.app.check_quota(&caller)?;
         let origin = Origin { caller: caller.clone(), arrived: self.asked.into_std() };

@@ -1,4 +1,5 @@
 //! A WebSocket client that speaks raw frames, so that tests can send wrong ones.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use super::{connect, read_until};
 use serde_json::Value;
