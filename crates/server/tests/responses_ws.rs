@@ -257,7 +257,8 @@ fn frames_that_break_the_protocol_close_the_connection() {
     let long = vec![b'x'; 70_000];
     let bomb = protocol::ws::DeflatePool::default().deflate(&vec![b' '; 8 << 20]).unwrap();
     assert!(bomb.len() < 50_000);
-    let cases: [(&[(u8, &[u8])], u16); 9] = [
+    type Frames<'a> = &'a [(u8, &'a [u8])];
+    let cases: [(Frames<'_>, u16); 9] = [
         (&[(0x82, b"{}")], 1003),
         (&[(0x81, b"\xff\xfe")], 1007),
         (&[(0xc1, b"not deflate at all")], 1007),
