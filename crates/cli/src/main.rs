@@ -3,6 +3,7 @@
 
 mod accounts;
 mod args;
+mod args_connect;
 mod args_keys;
 mod chat;
 mod connect;
