@@ -4,6 +4,7 @@
 mod accounts;
 mod args;
 mod args_bench;
+mod args_connect;
 mod args_keys;
 mod chat;
 mod connect;
