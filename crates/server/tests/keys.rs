@@ -104,10 +104,15 @@ fn without_a_good_key_every_path_says_the_same() {
         let (method, path) = line.split_once(' ').unwrap();
         let headers = format!("Content-Type: application/json\r\n{headers}");
         let answer = raw(h.addr(), &request(method, path, &headers, body.as_bytes()));
-        assert_eq!((answer.status, answer.code().as_str()), (401, "invalid_api_key"), "{line} {headers}");
+        // Ollama's clients read a message only.
+        let is_ollama = path.starts_with("/api/");
+        let code = if is_ollama { "" } else { "invalid_api_key" };
+        assert_eq!((answer.status, answer.code().as_str()), (401, code), "{line} {headers}");
         assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
         assert!(!answer.head.contains(&good[..20]) && answer.header("x-ratelimit-limit-requests").is_none());
-        bodies.push(answer.body);
+        if !is_ollama {
+            bodies.push(answer.body);
+        }
     };
     for headers in &cases {
         send("POST /v1/completions", headers, GOOD);
