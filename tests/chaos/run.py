@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
-"""What a server must survive: clients that vanish, and its own sudden death while it saves the prefix cache.
+"""What a server must survive: clients that vanish, dawdle, idle and churn, its own end under load, and its sudden death while it
+saves the prefix cache. docs/reliability.md names the numbers.
 
-    python run.py --vonk PATH --model PATH [--storm 100] [--kills 10] [--seed 1]
+    python run.py --vonk PATH --model PATH [--storm 100] [--kills 10] [--slow 200] [--idle 500] [--churn 20000] [--drain 20] [--seed 1]
+
+0 leaves a check out.
 
 Standard library only. One line per check, `ok NAME figures` or `FAIL NAME why`. Exit 1 if any failed. Times are printed, not judged,
 but for a bound that only something stuck would miss.
@@ -61,6 +64,13 @@ class Server:
     def metric(self, name):
         found = re.search(rf"^{name}{{[^}}]*}} (\S+)$", self.get("/metrics")[1], re.M)
         return float(found[1])
+
+    def rss_kib(self):
+        with open(f"/proc/{self.process.pid}/status") as f:
+            return int(re.search(r"VmRSS:\s+(\d+)", f.read())[1])
+
+    def fds(self):
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
     def complete(self, prompt, n):
         body = {"model": "default", "prompt": prompt, "max_tokens": n, "temperature": 0}
@@ -145,16 +155,164 @@ def kills(vonk, model, home, n, seed):
     return f"{n} times; {hits} prompt tokens came from restored pages"
 
 
+def slow(vonk, model, home, n, seed):
+    """Clients that send a byte now and then, in the head or in the body: each is cut off in time, and others do not notice (R15)."""
+    server = Server(vonk, model, home, "--no-kept-cache", "--ctx", "512")
+    limits = {"head": 10 + 1, "body": 60 + 1}
+    begin = {"head": b"POST /v1/completions HTT", "body": b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n"
+             b"Content-Type: application/json\r\nContent-Length: 90\r\n\r\n{"}
+    try:
+        prompts = iter(text(f"{seed} {i}", 20) for i in range(1_000_000))
+        before = [timed(server, next(prompts)) for _ in range(9)]
+        born = time.monotonic()
+        open_ = []
+        for i in range(n):
+            kind = ("head", "body")[i % 2]
+            s = socket.create_connection(("127.0.0.1", server.port), source_address=(f"127.0.0.{2 + i % 3}", 0))
+            s.sendall(begin[kind])
+            s.setblocking(False)
+            open_.append((kind, s))
+        during, last = [], {"head": 0.0, "body": 0.0}
+        while open_:
+            age = time.monotonic() - born
+            left = []
+            for kind, s in open_:
+                if is_closed(s):
+                    last[kind] = max(last[kind], age)
+                    s.close()
+                elif age > limits[kind] + STUCK_S:
+                    raise AssertionError(f"a client slow in its {kind} is still served after {age:.0f} s")
+                else:
+                    left.append((kind, s))
+            open_ = left
+            during.append(timed(server, next(prompts)))
+    finally:
+        server.stop()
+    gone = ", ".join(f"{kind} after {last[kind]:.1f} s at most" for kind in last)
+    return f"{n} clients: {gone}; others wait {statistics.median(during) * 1e3:.0f} ms, {statistics.median(before) * 1e3:.0f} before"
+
+
+def is_closed(s):
+    """Sends one more byte; whether the server has answered or hung up."""
+    try:
+        s.send(b" ")
+        return s.recv(1) is not None
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def timed(server, prompt):
+    begun = time.monotonic()
+    server.complete(prompt, 1)
+    return time.monotonic() - begun
+
+
+def idle(vonk, model, home, n, seed):
+    """Open streams that wait: what each costs, and whether a new one waits longer (R16)."""
+    server = Server(vonk, model, home, "--no-kept-cache", "--ctx", "512", "--slots", "2")
+    try:
+        server.complete("warm", 4)
+        ttft = statistics.median(timed(server, text(f"{seed} a {i}", 20)) for i in range(9))
+        rss = server.rss_kib()
+        socks = []
+        for i in range(n):  # heads that do not end yet: below the time for them
+            s = socket.create_connection(("127.0.0.1", server.port), source_address=(f"127.0.0.{2 + i % 5}", 0))
+            s.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            if not s.recv(4096).startswith(b"HTTP/1.1 200"):
+                raise AssertionError("an idle connection was refused")
+            socks.append(s)
+        each = (server.rss_kib() - rss) / n
+        later = statistics.median(timed(server, text(f"{seed} b {i}", 20)) for i in range(9))
+        for s in socks:
+            s.close()
+    finally:
+        server.stop()
+    if each > 40:
+        raise AssertionError(f"{each:.1f} KiB for each of {n} idle connections; 40 is the most")
+    return f"{n} connections, {each:.1f} KiB each; a new request waits {later * 1e3:.0f} ms, {ttft * 1e3:.0f} without them"
+
+
+def churn(vonk, model, home, n, seed):
+    """Connections that come and go leave nothing behind (R17)."""
+    server = Server(vonk, model, home, "--no-kept-cache", "--ctx", "512")
+    try:
+        visit(server, 500)  # what is made once
+        before, fds = server.rss_kib(), server.fds()
+        begun = time.monotonic()
+        visit(server, n)
+        s = time.monotonic() - begun
+        time.sleep(0.5)
+        after, left = server.rss_kib(), server.fds()
+    finally:
+        server.stop()
+    if left > fds + 2 or after > before * 1.01 + 2048:
+        raise AssertionError(f"{fds} files and {before} KiB became {left} and {after}")
+    return f"{n} connections in {s:.0f} s; files {fds} to {left}, memory {before} to {after} KiB"
+
+
+def visit(server, n):
+    ask = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    for i in range(n):
+        s = socket.create_connection(("127.0.0.1", server.port))
+        if i % 3:
+            s.sendall(ask if i % 3 == 1 else ask[:20])
+        if i % 3 == 1 and not s.recv(4096).startswith(b"HTTP/1.1 200"):
+            raise AssertionError("no answer")
+        leave(s, i % 2 == 0)
+
+
+def drain(vonk, model, home, n, seed):
+    """SIGTERM under load: every stream ends with whole events, the process ends by itself, the next one serves (R27)."""
+    ends, starts = [], []
+    for round_ in range(n):
+        begun = time.monotonic()
+        server = Server(vonk, model, home, "--slots", "4", "--no-kept-cache", "--ctx", "512")
+        starts.append(time.monotonic() - begun)
+        socks = []
+        for i in range(8):
+            body = json.dumps({"model": "default", "prompt": text(f"{seed} {round_} {i}", 30), "max_tokens": 60, "stream": True})
+            s = socket.create_connection(("127.0.0.1", server.port))
+            s.sendall(f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
+                      f"Content-Length: {len(body)}\r\n\r\n{body}".encode())
+            s.settimeout(60)
+            socks.append(s)
+        time.sleep(random.Random(f"{seed} {round_}").uniform(0.02, 0.5))
+        begun = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        for s in socks:
+            answer = b""
+            try:
+                while part := s.recv(65536):
+                    answer += part
+            except ConnectionResetError:
+                if answer:
+                    raise AssertionError(f"a stream was cut in the middle: {answer[-80:]!r}") from None
+            if b" 200 OK" in answer[:20] and not (answer.endswith(b"0\r\n\r\n") and b"data: [DONE]\n\n" in answer):
+                raise AssertionError(f"a stream ended without its end: {answer[-80:]!r}")
+        code = server.process.wait(timeout=60)
+        ends.append(time.monotonic() - begun)
+        if code != 0:
+            raise AssertionError(f"exit {code}: {server.said()}")
+    return f"{n} times with 8 streams; ended after {max(ends):.1f} s, ready after {max(starts):.1f} s at most"
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--vonk", required=True)
     p.add_argument("--model", required=True)
     p.add_argument("--storm", type=int, default=100)
     p.add_argument("--kills", type=int, default=10)
+    p.add_argument("--slow", type=int, default=200)
+    p.add_argument("--idle", type=int, default=500)
+    p.add_argument("--churn", type=int, default=20000)
+    p.add_argument("--drain", type=int, default=20)
     p.add_argument("--seed", type=int, default=1)
     a = p.parse_args()
     failed = 0
-    for check, n in ((storm, a.storm), (kills, a.kills)):
+    checks = ((storm, a.storm), (kills, a.kills), (slow, a.slow), (idle, a.idle), (churn, a.churn), (drain, a.drain))
+    for check, n in ((check, n) for check, n in checks if n):
         with tempfile.TemporaryDirectory() as home:
             try:
                 print(f"ok {check.__name__}: {check(a.vonk, a.model, home, n, a.seed)}", flush=True)
