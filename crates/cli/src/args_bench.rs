@@ -56,6 +56,8 @@ pub enum BenchWhat {
     Ceiling(BenchCeiling),
     /// Kernels and whole passes of a model below the machine's roofs, drawn as SVG
     Roofline(BenchRoofline),
+    /// Servers: the same chat, in turn; what `--url` without a command does
+    Chat(BenchChat),
     /// Servers: rewrite whole files as real commits did, by chat; speed as the person who waits sees it
     #[command(after_help = EDITS_HELP)]
     Edits(BenchEdits),
@@ -69,6 +71,32 @@ pub enum BenchWhat {
     Keystrokes(BenchKeystrokes),
     /// How good completions are at recorded places, with our prompt and with a plain one
     Fill(BenchFill),
+}
+
+/// `vonk bench chat`.
+#[derive(Args)]
+pub struct BenchChat {
+    /// The server
+    #[arg(long)]
+    pub url: String,
+    /// Alternate with this second server and print the ratio
+    #[arg(long)]
+    pub against: Option<String>,
+    /// Model to ask for
+    #[arg(long, default_value = "default")]
+    pub model: String,
+    /// Repetitions
+    #[arg(long, default_value_t = 5)]
+    pub reps: usize,
+    /// Most tokens of an answer
+    #[arg(long, default_value_t = 64)]
+    pub max_tokens: u32,
+    /// Tokens of a prompt, about
+    #[arg(long, default_value_t = 256)]
+    pub prompt_tokens: usize,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `vonk bench fill`.

@@ -6,19 +6,12 @@ use ::bench::edits::{self, EditsArgs, Speculation};
 use ::bench::load::{self, LoadArgs};
 use ::bench::remote::{RemoteArgs, compare};
 
-/// `vonk bench --url`: the same requests in turn.
-pub fn remote(url: &str, args: &args::Bench) -> Result<(), Fault> {
-    let remote = RemoteArgs {
-        url: url.to_string(),
-        against: args.against.clone(),
-        reps: args.reps,
-        max_tokens: args.max_tokens,
-        prompt_tokens: args.prompt_tokens,
-        model: args.model.clone().unwrap_or_else(|| "default".to_string()),
-        ..Default::default()
-    };
+/// `vonk bench chat`, and `vonk bench --url`: the same requests in turn.
+pub fn chat(args: args::BenchChat) -> Result<(), Fault> {
+    let args::BenchChat { url, against, model, reps, max_tokens, prompt_tokens, json } = args;
+    let remote = RemoteArgs { url, against, reps, max_tokens, prompt_tokens, model, ..Default::default() };
     let report = compare(&remote, &mut show)?;
-    if args.json {
+    if json {
         return print_json(&report);
     }
     println!("{report}");

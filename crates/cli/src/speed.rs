@@ -45,6 +45,7 @@ pub fn bench(args: args::Bench) -> Result<(), Fault> {
         Some(BenchWhat::Kernels(k)) => return bench_kernels(&k),
         Some(BenchWhat::Ceiling(c)) => return bench_ceiling(&c),
         Some(BenchWhat::Roofline(r)) => return crate::roofline::roofline(&r),
+        Some(BenchWhat::Chat(c)) => return servers::chat(c),
         Some(BenchWhat::Edits(e)) => return servers::edits(e, false),
         Some(BenchWhat::Replay(e)) => return servers::edits(e, true),
         Some(BenchWhat::Load(l)) => return servers::load(l),
@@ -53,7 +54,15 @@ pub fn bench(args: args::Bench) -> Result<(), Fault> {
         None => {}
     }
     if let Some(url) = &args.url {
-        return servers::remote(url, &args);
+        return servers::chat(args::BenchChat {
+            url: url.clone(),
+            against: args.against,
+            model: args.model.unwrap_or_else(|| "default".to_string()),
+            reps: args.reps,
+            max_tokens: args.max_tokens,
+            prompt_tokens: args.prompt_tokens,
+            json: args.json,
+        });
     }
     let opened = open(args.model.as_deref())?;
     let (before, demand) = (ceilings(threads(&args.engine)), demand(&opened.loaded.desc, kv_type(&args.engine)));
