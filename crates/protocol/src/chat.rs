@@ -165,7 +165,7 @@ fn read_message(field: &Field<'_>) -> Result<Message, ApiError> {
         }
         Some(f) => f.array(limits::TOOL_CALLS_MAX)?.iter().map(read_tool_call).collect::<Result<_, _>>()?,
     };
-    let content = o.get("content").map(|f| read_content(&f)).transpose()?;
+    let content = o.get("content").map(|f| read_content(&f, &["text"])).transpose()?;
     if content.is_none() && role != Role::Assistant {
         o.need("content", "Send a string or an array of {\"type\":\"text\",\"text\"}.")?;
     }
@@ -179,31 +179,31 @@ fn read_message(field: &Field<'_>) -> Result<Message, ApiError> {
     })
 }
 
-fn read_content(field: &Field<'_>) -> Result<String, ApiError> {
+/// A text, or text parts of these kinds (named by the first one in errors) and refusals, joined by newlines.
+pub(crate) fn read_content(field: &Field<'_>, kinds: &[&str]) -> Result<String, ApiError> {
     match field.kind() {
         "a string" => field.string(),
         "an array" => {
             let parts = field.array(limits::CONTENT_PARTS_MAX)?;
-            Ok(parts.iter().map(read_part).collect::<Result<Vec<_>, _>>()?.join("\n"))
+            Ok(parts.iter().map(|part| read_part(part, kinds)).collect::<Result<Vec<_>, _>>()?.join("\n"))
         }
         _ => Err(field.wrong_type("a string or an array of parts")),
     }
 }
 
-fn read_part(field: &Field<'_>) -> Result<String, ApiError> {
-    let o = field.object(&["type", "text", "refusal"])?;
-    let kind = o.need("type", "Send \"text\".")?;
+fn read_part(field: &Field<'_>, kinds: &[&str]) -> Result<String, ApiError> {
+    let (o, usual) = (field.object(&["type", "text", "refusal"])?, kinds.first().copied().unwrap_or("text"));
+    let kind = o.need("type", &format!("Send \"{usual}\"."))?;
     match kind.string()?.as_str() {
-        "text" => o.need("text", "A text part needs its text.")?.string(),
         "refusal" => o.need("refusal", "A refusal part needs its text.")?.string(),
-        _ => Err(field.error(
-            "unsupported_value",
-            format!("`{}` is not text, and these models read text only. Send {{\"type\":\"text\"}} parts.", field.path),
-        )),
+        kind if kinds.contains(&kind) => o.need("text", "A text part needs its text.")?.string(),
+        _ => {
+            let what = format!("`{}` is not text, and these models read text only.", field.path);
+            Err(field.error("unsupported_value", format!("{what} Send {{\"type\":\"{usual}\"}} parts.")))
+        }
     }
 }
 
-/// Calls of custom tools become calls of the function that the template shows in their place.
 fn read_tool_call(field: &Field<'_>) -> Result<ToolCall, ApiError> {
     let o = field.object(&["id", "function", "custom"])?;
     let id = o.get("id").map(|f| f.string()).transpose()?.unwrap_or_default();

@@ -18,14 +18,14 @@ options="-qq -o Dir::Etc=$apt/etc -o Dir::State=$apt/state -o Dir::State::status
 options="$options -o APT::Install-Recommends=false -o APT::Sandbox::User=$(id -un)"
 apt-get $options update || exit 3
 apt-get $options install -y --download-only neovim >/dev/null || exit 3
-for package in "$apt"/cache/archives/*.deb; do dpkg -x "$package" "$folder/root"; done
+for package in "$apt"/cache/archives/*.deb; do dpkg -x "$package" "$folder/tree"; done
 rm -rf "$apt"
 
-library=$(dirname "$(find "$folder/root" -name 'ld-linux*.so.*' | head -n 1)")
+library=$(dirname "$(find "$folder/tree" -name 'ld-linux*.so.*' | head -n 1)")
 cat >"$folder/nvim" <<END
 #!/bin/sh
-export VIM='$folder/root/usr/share/nvim' VIMRUNTIME='$folder/root/usr/share/nvim/runtime' LUA_CPATH='$library/lua/5.1/?.so;;'
-exec $(find "$folder/root" -name 'ld-linux*.so.*' | head -n 1) --library-path '$library' '$folder/root/usr/bin/nvim' "\$@"
+export VIM='$folder/tree/usr/share/nvim' VIMRUNTIME='$folder/tree/usr/share/nvim/runtime' LUA_CPATH='$library/lua/5.1/?.so;;'
+exec $(find "$folder/tree" -name 'ld-linux*.so.*' | head -n 1) --library-path '$library' '$folder/tree/usr/bin/nvim' "\$@"
 END
 chmod +x "$folder/nvim"
 "$folder/nvim" --version | head -n 1

@@ -161,32 +161,7 @@ pub(crate) fn read_id(field: &Field<'_>) -> Result<String, ApiError> {
 }
 
 fn read_content(field: &Field<'_>) -> Result<String, ApiError> {
-    match field.kind() {
-        "a string" => field.string(),
-        "an array" => {
-            let parts = field.array(limits::CONTENT_PARTS_MAX)?;
-            Ok(parts.iter().map(read_part).collect::<Result<Vec<_>, _>>()?.join("\n"))
-        }
-        _ => Err(field.wrong_type("a string or an array of parts")),
-    }
-}
-
-fn read_part(field: &Field<'_>) -> Result<String, ApiError> {
-    let o = field.object(&["type", "text", "refusal"])?;
-    let kind = o.need("type", "Send \"input_text\".")?;
-    match kind.string()?.as_str() {
-        "input_text" | "output_text" | "text" | "summary_text" => {
-            o.need("text", "A text part needs its text.")?.string()
-        }
-        "refusal" => o.need("refusal", "A refusal part needs its text.")?.string(),
-        _ => Err(field.error(
-            "unsupported_value",
-            format!(
-                "`{}` is not text, and these models read text only. Send {{\"type\":\"input_text\"}} parts.",
-                field.path
-            ),
-        )),
-    }
+    crate::chat::read_content(field, &["input_text", "output_text", "text", "summary_text"])
 }
 
 impl Item {
