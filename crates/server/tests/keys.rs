@@ -408,16 +408,16 @@ fn the_end_of_the_server_writes_the_ledger() {
     assert_eq!((rows.len(), rows[0].requests), (1, 1));
 }
 
-/// R34's clock: by hand, on a quiet machine (`cargo test -p server --release --test keys -- --ignored timing`). Welch's t
-/// between guesses that begin as a good key does and guesses that do not.
+/// R34's guesses: all refused. Their clock is judged by hand, on a quiet machine (`VONK_GUESSES=1000000 cargo test -p server
+/// --release --test keys timing -- --nocapture`): Welch's t between guesses that begin as a good key does and guesses that do not.
 #[test]
-#[ignore = "measures time"]
 fn timing_says_nothing_about_a_guess() {
     let h = house("");
     let good = h.key("pro").key;
     let near = format!("{}{}", &good[..good.len() - 1], if good.ends_with('0') { '1' } else { '0' });
     let far = format!("vonk-{}", "0".repeat(64));
-    let n = 1_000_000;
+    let asked = std::env::var("VONK_GUESSES").ok().map(|n| n.parse::<u64>().unwrap());
+    let n = asked.unwrap_or(2000);
     let mut sums = [(0.0f64, 0.0f64); 2];
     for i in 0..n {
         let (which, guess) = if base::rng::bits(1, i, 0) & 1 == 0 { (0, &near) } else { (1, &far) };
@@ -430,5 +430,5 @@ fn timing_says_nothing_about_a_guess() {
     let [a, b] = sums.map(|(s, q)| (s / half, (q / half - (s / half).powi(2)) / half));
     let t = (a.0 - b.0) / (a.1 + b.1).sqrt();
     println!("{:.1} ns against {:.1} ns, t = {t:.2}", a.0, b.0);
-    assert!(t.abs() < 4.5, "t = {t}");
+    assert!(asked.is_none() || t.abs() < 4.5, "t = {t}");
 }
