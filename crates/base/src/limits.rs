@@ -174,7 +174,7 @@ pub const WIDTH_MAX: usize = 1 << 20;
 /// Context positions of one sequence.
 pub const CTX_MAX: usize = 1 << 20;
 /// Rows in one step: prefill is cut into chunks of at most this.
-pub const STEP_ROWS_MAX: usize = 512;
+pub const STEP_ROWS_MAX: usize = 256;
 /// Sequences that run at once.
 pub const SLOTS_MAX: usize = 256;
 /// Worker threads.

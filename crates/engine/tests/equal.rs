@@ -100,7 +100,7 @@ fn request(id: u64) -> Request {
 
 /// The answer of a request that has the plainest engine for itself, without drafts.
 fn alone(kept: KvType, family: &str, r: &Request) -> Answer {
-    let config = Config { n_ctx: N_CTX, trace: true, is_drafting: false, step_rows: 512, ..Config::default() };
+    let config = Config { n_ctx: N_CTX, trace: true, is_drafting: false, step_rows: 256, ..Config::default() };
     let mut engine = engine(0, 1, kept, family, &config);
     drive(&mut *engine, vec![(0, r.clone())], &mut Did::default()).remove(&r.id.0).unwrap()
 }
@@ -134,7 +134,7 @@ fn compare(kept: KvType) {
         let config = Config {
             n_ctx: N_CTX,
             n_slots,
-            step_rows: [1, 7, 33, 64, 512][dice(2, 5)],
+            step_rows: [1, 7, 33, 64, 256][dice(2, 5)],
             n_pages: (dice(3, 2) == 0).then_some(7 + n_slots),
             is_drafting: dice(4, 4) > 0,
             trace: true,

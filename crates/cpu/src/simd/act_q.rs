@@ -1,7 +1,8 @@
 //! A step's activations as int8, with what the kernels need beside the integers: block scales, sums per weight group (for
 //! biases) and sums times the zero point, negated (so that a dot product of unsigned codes starts where it must end up).
 
-use crate::mem::Aligned;
+use super::Lanes;
+use crate::mem::{Aligned, LANES};
 use ops::OpsError;
 use quant::{ACT_BLOCK, DType};
 
@@ -62,29 +63,72 @@ impl RowQ {
     pub fn negs_of<const ZERO: u8>(&self) -> *mut i32 {
         self.negs.wrapping_add(const { run_of(ZERO) } * self.g32)
     }
-    /// Stores the sums of 16 columns number `2 * g` and `2 * g + 1`, and of the 32 they make, as far as they are needed.
+    /// Stores the sums of `count` groups of 32 columns from `g` on (`both`), at most sixteen, and of the twice as many of 16
+    /// that they are made of, as far as they are needed.
     ///
     /// # Safety
-    /// `g < self.g32`, and nobody else reads or writes this row.
+    /// As `Lanes`; `g + count <= self.g32`, and nobody else reads or writes this row.
     #[inline(always)]
-    pub unsafe fn put_sums(&self, g: usize, low: i32, high: i32, need: Need) {
-        debug_assert!(g < self.g32);
-        let (runs16, both) = (ZEROS_32.len() * self.g32, low + high);
-        // SAFETY: g is within the row's g32 groups (asserted), and the runs are laid out one after the other in the row.
+    pub unsafe fn put_sums<L: Lanes>(&self, g: usize, count: usize, need: Need, both: L::I, halves: [L::I; 2]) {
+        debug_assert!(g + count <= self.g32 && count <= LANES);
+        let (first, second) = ((2 * count).min(LANES), (2 * count).saturating_sub(LANES));
+        let runs16 = ZEROS_32.len() * self.g32;
+        // SAFETY: the groups are within the row's g32 (asserted), and the runs are laid out one after the other in the row.
         unsafe {
             if need.biases {
-                *self.sums.add(g) = both as f32;
-                *self.sums.add(self.g32 + 2 * g) = low as f32;
-                *self.sums.add(self.g32 + 2 * g + 1) = high as f32;
+                let sums = self.sums.add(self.g32 + 2 * g);
+                put::<L>(self.sums.add(g), count, L::to_f(both));
+                put::<L>(sums, first, L::to_f(halves[0]));
+                put::<L>(sums.add(first), second, L::to_f(halves[1]));
             }
-            for (i, z) in ZEROS_32.iter().enumerate().filter(|(i, _)| need.zeros_32[*i]) {
-                *self.negs.add(i * self.g32 + g) = -z * both;
+            for i in 0..ZEROS_32.len() {
+                if need.zeros_32[i] {
+                    let minus = L::splat_i(-ZEROS_32[i]);
+                    put_i::<L>(self.negs.add(i * self.g32 + g), count, L::mul_i(both, minus));
+                }
             }
-            for (i, z) in ZEROS_16.iter().enumerate().filter(|(i, _)| need.zeros_16[*i]) {
-                *self.negs.add(runs16 + i * 2 * self.g32 + 2 * g) = -z * low;
-                *self.negs.add(runs16 + i * 2 * self.g32 + 2 * g + 1) = -z * high;
+            for i in 0..ZEROS_16.len() {
+                if need.zeros_16[i] {
+                    let (minus, negs) = (L::splat_i(-ZEROS_16[i]), self.negs.add(runs16 + 2 * (i * self.g32 + g)));
+                    put_i::<L>(negs, first, L::mul_i(halves[0], minus));
+                    put_i::<L>(negs.add(first), second, L::mul_i(halves[1], minus));
+                }
             }
         }
+    }
+}
+
+/// Stores the first `count` lanes.
+///
+/// # Safety
+/// As `Lanes`; so many are writable at `to`.
+#[inline(always)]
+unsafe fn put<L: Lanes>(to: *mut f32, count: usize, x: L::F) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if count == LANES {
+            return L::store(to, x);
+        }
+        let mut lanes = [0f32; LANES];
+        L::store(lanes.as_mut_ptr(), x);
+        std::ptr::copy_nonoverlapping(lanes.as_ptr(), to, count);
+    }
+}
+
+/// Stores the first `count` lanes.
+///
+/// # Safety
+/// As `Lanes`; so many are writable at `to`.
+#[inline(always)]
+unsafe fn put_i<L: Lanes>(to: *mut i32, count: usize, x: L::I) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if count == LANES {
+            return L::store_bytes(to.cast(), x);
+        }
+        let mut lanes = [0i32; LANES];
+        L::store_bytes(lanes.as_mut_ptr().cast(), x);
+        std::ptr::copy_nonoverlapping(lanes.as_ptr(), to, count);
     }
 }
 
@@ -97,6 +141,11 @@ pub struct Need {
 }
 
 impl Need {
+    /// Whether any sum is needed.
+    pub fn any(self) -> bool {
+        self.biases || self.zeros_32.contains(&true) || self.zeros_16.contains(&true)
+    }
+
     /// Adds what weights of this type need.
     pub fn and(mut self, dtype: DType) -> Self {
         let Some(shape) = quant::shape(dtype) else { return self };

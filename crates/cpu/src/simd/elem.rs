@@ -119,52 +119,67 @@ const BLOCKS: usize = LANES;
 pub unsafe fn quantise<L: Lanes>(x: &[f32], out: &RowQ, need: Need) {
     debug_assert!(x.len().is_multiple_of(32) && x.len() / 32 <= out.g32);
     for (run, xs) in x.chunks(BLOCKS * ACT_BLOCK).enumerate() {
-        let mut amax = [0.0f32; BLOCKS];
         let mut inverse = [0.0f32; BLOCKS];
         let mut scale = [0.0f32; BLOCKS];
         // SAFETY: every chunk of sixteen is whole; the row has room for all of `x` (asserted), rounded up to whole blocks.
         unsafe {
-            for (m, block) in amax.iter_mut().zip(xs.chunks(ACT_BLOCK)) {
-                let mut top = L::splat(0.0);
+            let mut tops = [L::splat(0.0); BLOCKS];
+            for (top, block) in tops.iter_mut().zip(xs.chunks(ACT_BLOCK)) {
                 for c in block.chunks_exact(LANES) {
-                    top = L::max(top, L::abs(L::load(c.as_ptr())));
+                    *top = L::max(*top, L::abs(L::load(c.as_ptr())));
                 }
-                *m = L::max_of(top);
             }
-            let m = L::load(amax.as_ptr());
-            L::store(scale.as_mut_ptr(), L::div(m, L::splat(127.0)));
-            // A block of zeros divides by zero; its inverse is not used.
-            L::store(inverse.as_mut_ptr(), L::div(L::splat(127.0), m));
+            // The sixteen maxima of sixteen lanes each end up in one register, in order.
+            let mut left = BLOCKS;
+            while left > 1 {
+                left /= 2;
+                for i in 0..left {
+                    tops[i] = L::max_pairs(tops[2 * i], tops[2 * i + 1]);
+                }
+            }
+            let amax = tops[0];
+            L::store(scale.as_mut_ptr(), L::div(amax, L::splat(127.0)));
+            // A block of zeros divides by zero; its codes are zero.
+            let by = L::zero_below(amax, L::splat(f32::from_bits(1)), L::div(L::splat(127.0), amax));
+            L::store(inverse.as_mut_ptr(), by);
             for (b, block) in xs.chunks(ACT_BLOCK).enumerate() {
                 *out.scale.add(run * BLOCKS + b) = scale[b];
-                let by = L::splat(if amax[b] > 0.0 { inverse[b] } else { 0.0 });
+                let by = L::splat(inverse[b]);
                 for (i, c) in block.chunks_exact(LANES).enumerate() {
                     let q = L::to_i(L::mul(L::load(c.as_ptr()), by));
                     L::store_i8(out.q.add((run * BLOCKS + b) * ACT_BLOCK + i * LANES), q);
                 }
             }
-            sums::<L>(out, run * BLOCKS * ACT_BLOCK, xs.len(), need);
+        }
+    }
+    if need.any() {
+        for at in (0..x.len()).step_by(BLOCKS * ACT_BLOCK) {
+            // SAFETY: forwarded. Apart from the loop above, because a load has to wait for several narrower stores.
+            unsafe { sums::<L>(out, at, (x.len() - at).min(BLOCKS * ACT_BLOCK), need) };
         }
     }
 }
 
+/// Sums of 16 and of 32 columns, sixteen blocks at a time.
+///
 /// # Safety
-/// As `quantise`: `len` columns from `at` on were just written.
+/// As `quantise`: `len` columns from `at` on, at most sixteen blocks, were written.
 #[inline(always)]
 unsafe fn sums<L: Lanes>(out: &RowQ, at: usize, len: usize, need: Need) {
-    for k in (at..at + len).step_by(64) {
-        let mut fours = [0i32; LANES];
-        // SAFETY: rows are readable to the next multiple of 64 columns; groups past `len` are not stored.
-        unsafe {
-            let ones = L::splat_i(0x0101_0101);
-            let s = L::dot4(L::zero_i(), ones, L::load_bytes(out.q.add(k).cast()));
-            L::store_bytes(fours.as_mut_ptr().cast(), s);
-            let sum = |i: usize| fours[i] + fours[i + 1] + fours[i + 2] + fours[i + 3];
-            out.put_sums(k / 32, sum(0), sum(4), need);
-            if k + 32 < at + len {
-                out.put_sums(k / 32 + 1, sum(8), sum(12), need);
-            }
+    // SAFETY: rows are readable to the next multiple of 64 columns; groups past `len` are not stored.
+    unsafe {
+        let ones = L::splat_i(0x0101_0101);
+        let mut fours = [L::zero_i(); BLOCKS / 2];
+        for (i, four) in fours.iter_mut().enumerate().take(len.div_ceil(64)) {
+            *four = L::dot4(L::zero_i(), ones, L::load_bytes(out.q.add(at + 64 * i).cast()));
         }
+        let mut eights = [L::zero_i(); 4];
+        for i in 0..4 {
+            eights[i] = L::add_pairs(fours[2 * i], fours[2 * i + 1]);
+        }
+        let sixteens = [L::add_pairs(eights[0], eights[1]), L::add_pairs(eights[2], eights[3])];
+        let both = L::add_pairs(sixteens[0], sixteens[1]);
+        out.put_sums::<L>(at / 32, len / 32, need, both, sixteens);
     }
 }
 

@@ -50,6 +50,11 @@ pub unsafe trait Lanes: Copy + 'static {
     /// The canonical sum (`ops::math::tree16`).
     unsafe fn tree(a: Self::F) -> f32;
     unsafe fn max_of(a: Self::F) -> f32;
+    /// The higher of each two neighbouring lanes: eight of `a`, then eight of `b`.
+    unsafe fn max_pairs(a: Self::F, b: Self::F) -> Self::F;
+    /// Sums of each two neighbouring lanes: eight of `a`, then eight of `b`.
+    unsafe fn add_pairs(a: Self::I, b: Self::I) -> Self::I;
+    unsafe fn mul_i(a: Self::I, b: Self::I) -> Self::I;
 
     /// Asks for the line at `p` to come nearer; any address is fine.
     unsafe fn prefetch(p: *const u8);

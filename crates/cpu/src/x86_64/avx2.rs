@@ -38,6 +38,14 @@ unsafe fn gt(a: __m256, b: __m256) -> __m256 {
     _mm256_cmp_ps::<_CMP_GT_OQ>(a, b)
 }
 
+/// The higher of each two neighbours, four of `a` and then four of `b`.
+#[inline(always)]
+unsafe fn max_pairs(a: __m256, b: __m256) -> __m256 {
+    let m = _mm256_max_ps(_mm256_shuffle_ps::<0b10_00_10_00>(a, b), _mm256_shuffle_ps::<0b11_01_11_01>(a, b));
+    // Within each half of a register; the halves' middle parts change places.
+    _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(_mm256_castps_pd(m)))
+}
+
 #[inline(always)]
 unsafe fn power(a: __m256, n: __m256) -> __m256 {
     let e = _mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)));
@@ -160,6 +168,20 @@ unsafe impl Lanes for Avx2 {
         let m = _mm_max_ps(_mm256_castps256_ps128(m), _mm256_extractf128_ps::<1>(m));
         let m = _mm_max_ps(m, _mm_movehl_ps(m, m));
         _mm_cvtss_f32(_mm_max_ss(m, _mm_shuffle_ps::<1>(m, m)))
+    }
+    #[inline(always)]
+    unsafe fn max_pairs(a: F, b: F) -> F {
+        both!(max_pairs, [a[0], b[0]], [a[1], b[1]])
+    }
+    #[inline(always)]
+    unsafe fn add_pairs(a: I, b: I) -> I {
+        // Within each half of a register; the halves' middle parts change places.
+        let ordered = |x: __m256i| _mm256_permute4x64_epi64::<0b11_01_10_00>(x);
+        [ordered(_mm256_hadd_epi32(a[0], a[1])), ordered(_mm256_hadd_epi32(b[0], b[1]))]
+    }
+    #[inline(always)]
+    unsafe fn mul_i(a: I, b: I) -> I {
+        both!(_mm256_mullo_epi32, a, b)
     }
     #[inline(always)]
     unsafe fn prefetch(p: *const u8) {

@@ -8,6 +8,13 @@ use std::arch::x86_64::*;
 #[derive(Clone, Copy)]
 pub struct Avx512;
 
+/// Which lanes of two registers are the first and the second of each two neighbours.
+#[inline(always)]
+unsafe fn evens_and_odds() -> (__m512i, __m512i) {
+    let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    (even, _mm512_or_si512(even, _mm512_set1_epi32(1)))
+}
+
 // SAFETY: the table with this implementation is handed out only after `dispatch` saw all features in the CPU's report.
 unsafe impl Lanes for Avx512 {
     type F = __m512;
@@ -109,6 +116,20 @@ unsafe impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn max_of(a: __m512) -> f32 {
         _mm512_reduce_max_ps(a)
+    }
+    #[inline(always)]
+    unsafe fn max_pairs(a: __m512, b: __m512) -> __m512 {
+        let (even, odd) = evens_and_odds();
+        _mm512_max_ps(_mm512_permutex2var_ps(a, even, b), _mm512_permutex2var_ps(a, odd, b))
+    }
+    #[inline(always)]
+    unsafe fn add_pairs(a: __m512i, b: __m512i) -> __m512i {
+        let (even, odd) = evens_and_odds();
+        _mm512_add_epi32(_mm512_permutex2var_epi32(a, even, b), _mm512_permutex2var_epi32(a, odd, b))
+    }
+    #[inline(always)]
+    unsafe fn mul_i(a: __m512i, b: __m512i) -> __m512i {
+        _mm512_mullo_epi32(a, b)
     }
     #[inline(always)]
     unsafe fn prefetch(p: *const u8) {

@@ -3,10 +3,9 @@
 use base::limits::STEP_ROWS_MAX;
 
 /// Rows where the curve has a point; linear between them.
-const ROWS: [usize; 18] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, STEP_ROWS_MAX];
+const ROWS: [usize; 16] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, STEP_ROWS_MAX];
 /// qwen2.5-coder-0.5b Q4_K_M on two cores at depth 512, in ms: (rows, ms). Only ratios matter, the first step sets the scale.
-const DEFAULT_MS: [(usize, f32); 7] =
-    [(1, 10.0), (4, 11.3), (16, 25.0), (64, 70.5), (128, 135.0), (256, 250.0), (512, 480.0)];
+const DEFAULT_MS: [(usize, f32); 6] = [(1, 10.0), (4, 11.3), (16, 25.0), (64, 70.5), (128, 135.0), (256, 250.0)];
 /// Depth of the defaults.
 const DEPTH: f32 = 512.0;
 /// Attention: a step takes this much longer for each position of depth.
