@@ -451,3 +451,10 @@ pub const CHAT_BYTES_MAX: usize = 1024 * 1024;
 pub const CHAT_INPUT_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of an open file up to which pieces of it are kept for prompts about others.
 pub const NOTE_BYTES_MAX: usize = 256 * 1024;
+
+// vonk bench serve.
+
+/// Steps of an engine that a measurement records.
+pub const BENCH_STEPS_MAX: usize = 65_536;
+/// Idle connections of one measurement.
+pub const BENCH_IDLE_MAX: usize = 10_000;

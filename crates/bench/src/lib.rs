@@ -22,6 +22,7 @@ mod python;
 mod python_random;
 pub mod remote;
 pub mod roofline;
+pub mod serve;
 mod similarity;
 pub mod stats;
 mod stream;

@@ -48,11 +48,11 @@ pub(crate) struct Typing {
     pub gaps_ms: Vec<f64>,
 }
 
-fn wrong(path: &Path, why: impl ToString) -> BenchError {
+pub(crate) fn wrong(path: &Path, why: impl ToString) -> BenchError {
     BenchError::Data { path: path.display().to_string(), line: None, why: why.to_string() }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, BenchError> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, BenchError> {
     let most = limits::TRACE_BYTES_MAX;
     let file = File::open(path).map_err(|e| wrong(path, e))?;
     let mut bytes = Vec::new();

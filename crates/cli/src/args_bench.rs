@@ -71,6 +71,9 @@ pub enum BenchWhat {
     Keystrokes(BenchKeystrokes),
     /// How good completions are at recorded places, with our prompt and with a plain one
     Fill(BenchFill),
+    /// What serving adds to the engine: per token, to the first one, over a WebSocket, beside idle connections
+    #[command(after_help = SERVE_HELP)]
+    Serve(BenchServe),
 }
 
 /// `vonk bench chat`.
@@ -117,6 +120,47 @@ pub struct BenchFill {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+const SERVE_HELP: &str = "\
+A server in this process, on a free port of loopback, and the same engine driven directly, in turn. Answers go on to their full
+length. A dialogue is the history of a SWE-agent run (a JSON list of messages, may be gzipped); its recorded answers are replayed,
+over a WebSocket with only the new items and over HTTP with all of them, each with a cache of its own. `added` is the difference of
+two runs that followed each other. Set a count to 0 to leave its part out.
+
+  vonk bench serve --model smollm2-135m --json
+  vonk bench serve --model qwen2.5-coder-0.5b --tokens 0 --prompt-tokens 0 --idle 0 --dialogue history.json.gz";
+
+/// `vonk bench serve`.
+#[derive(Args)]
+pub struct BenchServe {
+    /// Model to serve
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Tokens of the answer whose every token is timed
+    #[arg(long, default_value_t = 256)]
+    pub tokens: usize,
+    /// Tokens of the prompt whose first token is timed, about
+    #[arg(long, default_value_t = 512)]
+    pub prompt_tokens: usize,
+    /// Repetitions of these two, each way
+    #[arg(long, default_value_t = 15)]
+    pub reps: usize,
+    /// Recorded dialogue of an agent (may be given several times)
+    #[arg(long)]
+    pub dialogue: Vec<PathBuf>,
+    /// Turns of each dialogue
+    #[arg(long, default_value_t = 20)]
+    pub turns: usize,
+    /// Idle connections of each kind
+    #[arg(long, default_value_t = 500)]
+    pub idle: usize,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Engine options.
+    #[command(flatten)]
+    pub engine: Engine,
 }
 
 const KEYSTROKES_HELP: &str = "\

@@ -109,7 +109,10 @@ pub fn generate(
                         "the prompt of {prompt_tokens} tokens was refused ({why:?}); the context holds {n_ctx}"
                     )));
                 }
-                Effect::Admitted { .. } | Effect::Prefilled { .. } | Effect::Preempted { .. } => {}
+                Effect::Admitted { .. }
+                | Effect::Prefilled { .. }
+                | Effect::Verified { .. }
+                | Effect::Preempted { .. } => {}
             }
         }
     }

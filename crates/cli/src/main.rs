@@ -24,6 +24,7 @@ mod run;
 mod score;
 mod serve;
 mod servers;
+mod serving;
 mod speed;
 mod top;
 

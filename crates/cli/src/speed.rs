@@ -51,6 +51,7 @@ pub fn bench(args: args::Bench) -> Result<(), Fault> {
         Some(BenchWhat::Load(l)) => return servers::load(l),
         Some(BenchWhat::Keystrokes(k)) => return crate::keystrokes::keystrokes(k),
         Some(BenchWhat::Fill(f)) => return crate::keystrokes::fill(f),
+        Some(BenchWhat::Serve(s)) => return crate::serving::serving(s),
         None => {}
     }
     if let Some(url) = &args.url {

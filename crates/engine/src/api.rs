@@ -214,6 +214,11 @@ pub enum Effect {
         /// Of them, not computed again (prefix hit).
         n_cached: usize,
     },
+    /// This step also checked drafts for it; its tokens, if it gives any, follow.
+    Verified {
+        /// Whose.
+        id: RequestId,
+    },
     /// A token was chosen.
     Token {
         /// Whose.

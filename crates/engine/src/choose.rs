@@ -54,6 +54,9 @@ impl<M: Lm> Engine<M> {
 
     fn verify(&mut self, i: usize, effects: &mut Vec<Effect>) {
         let offered = self.slots[i].n_drafts;
+        if let Some(request) = self.slots[i].request.as_ref().filter(|_| offered > 0) {
+            effects.push(Effect::Verified { id: request.id });
+        }
         let mut accepted = 0;
         let end = loop {
             let (token, logprobs, bits) = match self.score(i, accepted) {

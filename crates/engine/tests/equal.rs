@@ -74,7 +74,7 @@ fn drive(engine: &mut dyn Stepper, mut script: Vec<(usize, Request)>, did: &mut 
                 }
                 Effect::Prefilled { n_cached, .. } => did.hits += n_cached,
                 Effect::Refused { id, why } => panic!("{id:?} refused: {why:?}"),
-                Effect::Preempted { .. } | Effect::Admitted { .. } => {}
+                Effect::Preempted { .. } | Effect::Admitted { .. } | Effect::Verified { .. } => {}
             }
         }
         if !busy && script.is_empty() {

@@ -181,7 +181,7 @@ fn note(effect: Effect, out: &mut Outcome) {
             out.by_model += drafts.accepted[3];
         }
         Effect::Preempted { .. } => out.preempted += 1,
-        Effect::Admitted { .. } => {}
+        Effect::Admitted { .. } | Effect::Verified { .. } => {}
         Effect::Refused { id, why } => panic!("{id:?} refused: {why:?}"),
     }
 }

@@ -9,7 +9,7 @@ use crate::error::ApiError;
 use crate::generate::{Generate, generate_names, read_model_or_default};
 use crate::json::{self, Field};
 use crate::num;
-use crate::usage::Timings;
+use crate::usage::{Split, Timings};
 
 /// A file beside the one that is edited, or a part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -185,6 +185,9 @@ pub struct InfillTimings {
     pub predicted_per_token_ms: f64,
     /// Their rate.
     pub predicted_per_second: f64,
+    /// Ours: what the rest went into.
+    #[serde(flatten)]
+    pub split: Split,
 }
 
 impl From<Timings> for InfillTimings {
@@ -200,6 +203,7 @@ impl From<Timings> for InfillTimings {
             predicted_ms: t.predicted_ms,
             predicted_per_token_ms: each(t.predicted_ms, t.predicted_n),
             predicted_per_second: t.predicted_per_second,
+            split: t.split,
         }
     }
 }

@@ -38,4 +38,4 @@ pub use ollama::OllamaRequest;
 pub use responses::{ResponseRequest, parse_response};
 pub use sse::{SseError, SseEvent, SseParser};
 pub use tools::{CallKind, CustomGrammar, DeltaCall, ReplyCall, Tool, ToolChoice, ToolKind, Tools};
-pub use usage::{Timings, Usage};
+pub use usage::{Split, Timings, Usage};

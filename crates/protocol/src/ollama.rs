@@ -289,7 +289,7 @@ impl OllamaFigures {
     /// From our own.
     pub fn new(n_prompt: u64, n_tokens: u64, t: &Timings) -> Self {
         let ns = |ms: f64| (ms.max(0.0) * 1e6) as u64;
-        let before = t.queue_ms + t.prompt_ms;
+        let before = t.split.read_ms + t.split.tokenize_ms + t.split.queue_ms + t.prompt_ms;
         let total_ms = (t.ttft_ms + t.predicted_ms).max(before);
         Self {
             total_duration: ns(total_ms),
@@ -341,6 +341,7 @@ pub fn no_embeddings() -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::usage::Split;
 
     #[test]
     fn dates_are_those_of_the_calendar() {
@@ -397,7 +398,8 @@ mod tests {
     fn times_are_never_a_zero_to_divide_by() {
         let f = OllamaFigures::new(5, 0, &Timings::default());
         assert_eq!((f.eval_duration, f.total_duration, f.prompt_eval_count), (1, 0, 5));
-        let t = Timings { queue_ms: 1.0, prompt_ms: 2.0, ttft_ms: 3.5, predicted_ms: 4.0, ..Timings::default() };
+        let split = Split { read_ms: 0.25, tokenize_ms: 0.25, queue_ms: 0.5, ..Split::default() };
+        let t = Timings { split, prompt_ms: 2.0, ttft_ms: 3.5, predicted_ms: 4.0, ..Timings::default() };
         let f = OllamaFigures::new(5, 6, &t);
         assert_eq!((f.total_duration, f.prompt_eval_duration, f.eval_duration), (7_500_000, 2_000_000, 4_500_000));
     }

@@ -77,12 +77,34 @@ pub struct Timings {
     pub predicted_per_second: f64,
     /// From the arrival of the request to its first token.
     pub ttft_ms: f64,
-    /// From the arrival of the request to a slot (reading, tokenising and waiting).
-    pub queue_ms: f64,
+    /// What the rest went into.
+    #[serde(flatten)]
+    pub split: Split,
     /// Prompt tokens that were not computed again (prefix hit).
     pub cached_n: u64,
     /// Tokens that were drafted and verified, from all sources.
     pub draft_n: u64,
     /// Of them, kept.
     pub draft_n_accepted: u64,
+}
+
+/// Milliseconds of a request's way that llama.cpp has no names for. `read_ms`, `tokenize_ms`, `queue_ms` and `prompt_ms` make up
+/// `ttft_ms`, and `decode_ms` and `verify_ms` make up `predicted_ms`; `detokenize_ms` and `write_ms` run beside decoding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(default)]
+pub struct Split {
+    /// From the arrival of the request's head (on a WebSocket: of the message's first bytes) until it was read whole.
+    pub read_ms: f64,
+    /// Parsing it, rendering the chat template, tokenising, compiling grammars.
+    pub tokenize_ms: f64,
+    /// Everything else before it had a slot: waiting for one of the workers that tokenise, and for the slot.
+    pub queue_ms: f64,
+    /// Of `predicted_ms`, until tokens that came without drafts.
+    pub decode_ms: f64,
+    /// Of `predicted_ms`, until tokens of steps that also checked drafts, kept or not.
+    pub verify_ms: f64,
+    /// Turning tokens into text, so far.
+    pub detokenize_ms: f64,
+    /// Writing events, and their bytes to the socket, so far; not waiting for a client that does not read.
+    pub write_ms: f64,
 }

@@ -17,6 +17,7 @@ use crate::grammar::Cut;
 use crate::infill::Bounds;
 use crate::kit::TextKit;
 use crate::runner::{News, Note, Ticket};
+use crate::timing::{Clock, Counts};
 use crate::tools::{Reader, Said};
 
 /// Place of OpenAI's `prediction` among `engine::api::SOURCES`.
@@ -77,18 +78,6 @@ struct Choice {
     given: usize,
 }
 
-/// When what happened to the first choice.
-#[derive(Clone, Copy)]
-struct Clock {
-    arrived: Instant,
-    admitted: Option<Instant>,
-    prefilled: Option<Instant>,
-    first: Option<Instant>,
-    last: Option<Instant>,
-    /// Tokens of the first step.
-    n_first: u64,
-}
-
 /// All choices of a request.
 pub(crate) struct Answer {
     choices: Vec<Choice>,
@@ -113,7 +102,7 @@ impl Answer {
         stops: &[String],
         choices: &[(usize, Cut)],
         tells_drafts: bool,
-        arrived: Instant,
+        clock: Clock,
         ticket: Ticket,
     ) -> Result<Self, ApiError> {
         let text = TextStream::new(stops, false)
@@ -138,7 +127,7 @@ impl Answer {
         };
         Ok(Self {
             choices: choices.iter().map(choice).collect(),
-            clock: Clock { arrived, admitted: None, prefilled: None, first: None, last: None, n_first: 0 },
+            clock,
             tells_drafts,
             ticket,
             kit: Arc::clone(kit),
@@ -191,10 +180,19 @@ impl Answer {
     /// # Errors
     /// The request as a whole has failed.
     pub(crate) fn take(&mut self, note: Note) -> Result<Option<Piece>, ApiError> {
-        let (index, at) = (note.choice, note.at);
+        let (index, began) = (note.choice, Instant::now());
         if index == 0 {
             self.clock.take(&note);
         }
+        let piece = self.read(note);
+        if index == 0 {
+            self.clock.detokenized(began.elapsed());
+        }
+        piece
+    }
+
+    fn read(&mut self, note: Note) -> Result<Option<Piece>, ApiError> {
+        let (index, at) = (note.choice, note.at);
         let Some(choice) = self.choices.get_mut(index).filter(|c| !c.is_done) else { return Ok(None) };
         let mut piece = Piece { choice: index, ..Piece::default() };
         match note.news {
@@ -288,7 +286,18 @@ impl Answer {
     /// Times so far, of the first choice.
     pub(crate) fn timings(&self) -> Timings {
         let Some(c) = self.choices.first() else { return Timings::default() };
-        self.clock.timings(c)
+        self.clock.timings(&Counts {
+            n_prompt: c.n_prompt,
+            n_cached: c.n_cached,
+            n_tokens: c.n_tokens,
+            n_drafted: c.drafts.offered.iter().sum(),
+            n_accepted: c.drafts.accepted.iter().sum(),
+        })
+    }
+
+    /// Writing its events took this long.
+    pub(crate) fn encoded(&mut self, took: Duration) {
+        self.clock.encoded(took);
     }
 
     /// Log-probabilities as the chat endpoint writes them.
@@ -335,7 +344,7 @@ impl Drop for Answer {
         let Some(permit) = self.permit.take() else { return };
         let usage = self.usage();
         // Who leaves during prefill has had the work done, but nobody said how many tokens it was.
-        let is_unsaid = usage.prompt_tokens == 0 && self.clock.admitted.is_some();
+        let is_unsaid = usage.prompt_tokens == 0 && self.clock.is_admitted();
         let input = if is_unsaid { permit.estimate().prompt } else { usage.prompt_tokens };
         permit.settle(Tokens {
             input,
@@ -434,49 +443,6 @@ impl Choice {
         piece.logprobs.append(&mut self.scored);
         self.is_done = true;
         piece.finish = Some(*self.finish.get_or_insert(reason));
-    }
-}
-
-impl Clock {
-    fn take(&mut self, note: &Note) {
-        match note.news {
-            News::Admitted => _ = self.admitted.get_or_insert(note.at),
-            News::Prefilled { .. } => _ = self.prefilled.get_or_insert(note.at),
-            News::Tokens(ref tokens) => self.tokens(tokens.len() as u64, note.at),
-            News::Scored { .. } => self.tokens(1, note.at),
-            _ => {}
-        }
-    }
-
-    fn tokens(&mut self, n: u64, at: Instant) {
-        if *self.first.get_or_insert(at) == at {
-            self.n_first += n;
-        }
-        self.last = Some(at);
-    }
-
-    fn timings(&self, choice: &Choice) -> Timings {
-        let between = |a: Option<Instant>, b: Option<Instant>| match (a, b) {
-            (Some(a), Some(b)) => b.saturating_duration_since(a),
-            _ => Duration::ZERO,
-        };
-        let ms = |d: Duration| d.as_secs_f64() * 1e3;
-        let rate = |n: u64, d: Duration| if d.is_zero() { 0.0 } else { n as f64 / d.as_secs_f64() };
-        let (prefill, decode) = (between(self.admitted, self.prefilled), between(self.first, self.last));
-        let prompt_n = choice.n_prompt.saturating_sub(choice.n_cached);
-        Timings {
-            prompt_n,
-            prompt_ms: ms(prefill),
-            prompt_per_second: rate(prompt_n, prefill),
-            predicted_n: choice.n_tokens,
-            predicted_ms: ms(decode),
-            predicted_per_second: rate(choice.n_tokens.saturating_sub(self.n_first), decode),
-            ttft_ms: ms(between(Some(self.arrived), self.first)),
-            queue_ms: ms(between(Some(self.arrived), self.admitted)),
-            cached_n: choice.n_cached,
-            draft_n: choice.drafts.offered.iter().sum(),
-            draft_n_accepted: choice.drafts.accepted.iter().sum(),
-        }
     }
 }
 

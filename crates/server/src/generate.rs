@@ -24,6 +24,7 @@ use crate::infill::{Bounds, Infill, Told};
 use crate::net::Peer;
 use crate::runner::{News, NoRoom, Note};
 use crate::stream::{OpenAi, SseBody, Whole, Writer, collect};
+use crate::timing::{Arrival, Clock};
 use crate::tools::ToolSet;
 
 /// Which kind of answer is asked for.
@@ -48,13 +49,15 @@ pub(crate) struct Prepared {
     tools: Option<ToolSet>,
     pub(crate) infill: Option<Infill>,
     pub(crate) dialect: Option<Dialect>,
+    /// How long it took to parse, render and tokenise it.
+    took: Duration,
 }
 
 /// Who asked, and when.
 #[derive(Clone)]
 pub(crate) struct Origin {
     pub(crate) caller: Caller,
-    pub(crate) arrived: Instant,
+    pub(crate) arrival: Arrival,
 }
 
 /// Answers `POST /v1/chat/completions`, `POST /v1/completions` or `POST /infill`.
@@ -68,11 +71,12 @@ pub(crate) async fn generate(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response<Body>, ApiError> {
-    let arrived = Instant::now();
-    let origin = Origin { caller: Caller::of(&app, &headers, peer.0)?, arrived };
+    let arrival = Arrival::at(Instant::now(), &peer.1);
+    let mut origin = Origin { caller: Caller::of(&app, &headers, peer.0)?, arrival };
     check_open(&app)?;
     app.check_quota(&origin.caller)?;
     let received = body::read(&headers, body, &app.config.limits, &app.bodies).await?;
+    origin.arrival.whole();
     let prepared = prepare(&app, ask, received).await?;
     check_open(&app)?; // it may have begun to drain in the meantime
     let number = app.mint();
@@ -130,14 +134,15 @@ pub(crate) async fn started(
 ) -> Result<(Answer, UnboundedReceiver<Note>), ApiError> {
     let permit = app.admit(&origin.caller, &prepared.model, prepared.estimate())?;
     let (requests, choices) = requests(app, prepared, origin);
-    let Prepared { model, generate, prediction, tools, infill, .. } = prepared;
+    let Prepared { model, generate, prediction, tools, infill, took, .. } = prepared;
     let mailbox = &model.runner.mailbox;
     let (mut notes, ticket) = mailbox.submit(requests).map_err(|why| match why {
         NoRoom::QueueFull => queue_full(mailbox.retry_after_s()),
         NoRoom::EngineStopped => engine_stopped(),
     })?;
     let tells_drafts = !prediction.is_empty();
-    let mut answer = Answer::new(&model.text, &generate.stop, &choices, tells_drafts, origin.arrived, ticket)?;
+    let clock = Clock::new(origin.arrival.clone(), *took);
+    let mut answer = Answer::new(&model.text, &generate.stop, &choices, tells_drafts, clock, ticket)?;
     answer.hold(permit);
     if let Some(infill) = infill {
         answer.bound(&infill.bounds);
@@ -226,6 +231,7 @@ async fn first_note(app: &App, model: &Model, notes: &mut UnboundedReceiver<Note
 /// Parses, renders and tokenises.
 async fn prepare(app: &Arc<App>, ask: Ask, received: Received) -> Result<Prepared, ApiError> {
     on_text_pool(app, move |app| {
+        let began = Instant::now();
         let (prepared, param) = match ask {
             Ask::OpenAi(Shape::Chat) => (prepare_chat(app, protocol::parse_chat(&received.bytes)?)?, "messages"),
             Ask::OpenAi(Shape::Completion) => (prepare_completion_or_tabby(app, &received.bytes)?, "prompt"),
@@ -233,7 +239,7 @@ async fn prepare(app: &Arc<App>, ask: Ask, received: Received) -> Result<Prepare
             Ask::Infill => (prepare_infill(app, protocol::parse_infill(&received.bytes)?)?, "input_prefix"),
         };
         check_tokens(&prepared, param)?;
-        prepared.with_hints()
+        Ok(prepared.with_hints()?.since(began))
     })
     .await
 }
@@ -343,7 +349,13 @@ impl Prepared {
             tools: None,
             infill: None,
             dialect: None,
+            took: Duration::ZERO,
         }
+    }
+
+    /// Its preparation began then and has ended.
+    pub(crate) fn since(self, began: Instant) -> Self {
+        Self { took: began.elapsed(), ..self }
     }
 
     /// A request with nothing to compute.
@@ -456,7 +468,7 @@ fn requests(app: &App, prepared: &Prepared, origin: &Origin) -> (Vec<Request>, V
     let (g, info) = (&prepared.generate, &prepared.model.runner.info);
     let seed = g.seed.unwrap_or_else(|| app.random(app.mint()));
     let salt = origin.caller.salt(app, g.hints.prompt_cache_key.as_deref());
-    let end = g.hints.deadline_ms.map(|ms| origin.arrived + Duration::from_millis(ms.into()));
+    let end = g.hints.deadline_ms.map(|ms| origin.arrival.at + Duration::from_millis(ms.into()));
     let deadline_us = end.map_or(u64::MAX, |end| prepared.model.runner.mailbox.clock_us(end));
     let (mut requests, mut choices) = (Vec::new(), Vec::new());
     for (p, prompt) in prepared.prompts.iter().enumerate() {

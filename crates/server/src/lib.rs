@@ -28,6 +28,7 @@ mod routes;
 mod runner;
 mod serve;
 mod stream;
+mod timing;
 mod tools;
 
 pub use app::Served;

@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
 use crate::app::{App, Phase};
+use crate::timing::Sent;
 
 /// Completed handshakes that wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -76,7 +77,9 @@ pub(crate) async fn serve(app: Arc<App>, listener: TcpListener, router: axum::Ro
 async fn connection(app: Arc<App>, stream: TcpStream, router: axum::Router, place: Place) {
     let (limits, ip) = (&app.config.limits, place.ip);
     let _ = stream.set_nodelay(true);
-    let io = TokioIo::new(StallGuard { stream, stall: limits.stream_stall, deadline: None });
+    let sent = Sent::default();
+    let guard = StallGuard { stream, stall: limits.stream_stall, deadline: None, sent: sent.clone() };
+    let io = TokioIo::new(guard);
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder
         .timer(TokioTimer::new())
@@ -85,7 +88,7 @@ async fn connection(app: Arc<App>, stream: TcpStream, router: axum::Router, plac
         .max_header_size(limits.header_bytes)
         .max_buf_size(limits.send_buffer_bytes.max(limits.header_bytes).max(8192));
     let (seat, mut left) = Seat::new();
-    let service = OfPeer { ip, seat, inner: TowerToHyperService::new(router) };
+    let service = OfPeer { peer: Peer(ip, sent), seat, inner: TowerToHyperService::new(router) };
     {
         let served = builder.serve_connection(io, service).with_upgrades();
         tokio::pin!(served);
@@ -116,13 +119,13 @@ impl Seat {
     }
 }
 
-/// Whose request it is, among a request's extensions.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub(crate) IpAddr);
+/// Whose request it is, and over which connection, among a request's extensions.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer(pub(crate) IpAddr, pub(crate) Sent);
 
 /// The router, told whose requests they are.
 struct OfPeer {
-    ip: IpAddr,
+    peer: Peer,
     seat: Seat,
     inner: TowerToHyperService<axum::Router>,
 }
@@ -133,7 +136,7 @@ impl Service<Request<Incoming>> for OfPeer {
     type Future = <TowerToHyperService<axum::Router> as Service<Request<Incoming>>>::Future;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        request.extensions_mut().insert(Peer(self.ip));
+        request.extensions_mut().insert(self.peer.clone());
         request.extensions_mut().insert(self.seat.clone());
         self.inner.call(request)
     }
@@ -193,6 +196,8 @@ struct StallGuard {
     stream: TcpStream,
     stall: Duration,
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Time in its writes, for `timings`.
+    sent: Sent,
 }
 
 impl StallGuard {
@@ -219,7 +224,9 @@ impl AsyncRead for StallGuard {
 impl AsyncWrite for StallGuard {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        let began = Instant::now();
         let written = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.sent.add(began.elapsed());
         this.guard(cx, written)
     }
     fn poll_write_vectored(
@@ -228,7 +235,9 @@ impl AsyncWrite for StallGuard {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        let began = Instant::now();
         let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.sent.add(began.elapsed());
         this.guard(cx, written)
     }
     fn is_write_vectored(&self) -> bool {

@@ -234,7 +234,7 @@ async fn respond(
     headers: HeaderMap,
     body: Body,
 ) -> Response<Body> {
-    rendered(responses::create(app, peer.0, headers, body).await)
+    rendered(responses::create(app, peer, headers, body).await)
 }
 
 async fn respond_on_websocket(
@@ -243,7 +243,7 @@ async fn respond_on_websocket(
     Extension(seat): Extension<Seat>,
     request: Request,
 ) -> Response<Body> {
-    rendered(responses::upgrade(&app, peer.0, seat, request))
+    rendered(responses::upgrade(&app, peer, seat, request))
 }
 
 /// Answers that are kept: what is done with one follows from the method and the end of the path.

@@ -19,6 +19,8 @@ use crate::pace::Pace;
 pub(crate) struct Note {
     pub(crate) choice: usize,
     pub(crate) at: Instant,
+    /// Its tokens come of a step that also checked drafts for it.
+    pub(crate) is_verified: bool,
     pub(crate) news: News,
 }
 
@@ -253,6 +255,8 @@ struct Route {
     last_token: Option<Instant>,
     /// Tokens of the present step.
     burst: Vec<TokenId>,
+    /// The present step checks drafts for it.
+    is_verified: bool,
 }
 
 struct Driver {
@@ -305,7 +309,9 @@ impl Driver {
             let step = catch_unwind(AssertUnwindSafe(|| self.stepper.step(&mut events, &mut effects)));
             let now = Instant::now();
             for effect in effects.drain(..) {
-                self.tell(effect, now);
+                // A slot is given before the forward pass, which is prefill then.
+                let at = if matches!(effect, Effect::Admitted { .. }) { began } else { now };
+                self.tell(effect, at);
             }
             self.flush(now);
             is_busy = match step {
@@ -348,9 +354,20 @@ impl Driver {
             match piece {
                 Mail::Submit { request, choice, to } => {
                     let submitted = Instant::now();
-                    let (is_waiting, is_prefilled, last_token, burst) = (true, false, None, Vec::new());
+                    let (is_waiting, is_prefilled, is_verified, last_token, burst) =
+                        (true, false, false, None, Vec::new());
                     let admitted = None;
-                    let route = Route { choice, to, is_waiting, is_prefilled, submitted, admitted, last_token, burst };
+                    let route = Route {
+                        choice,
+                        to,
+                        is_waiting,
+                        is_prefilled,
+                        submitted,
+                        admitted,
+                        last_token,
+                        burst,
+                        is_verified,
+                    };
                     self.routes.insert(request.id, route);
                     events.push(Event::Submit(request));
                 }
@@ -373,7 +390,7 @@ impl Driver {
             if route.is_waiting {
                 self.mailbox.waiting.fetch_sub(1, SeqCst);
             }
-            let _ = route.to.send(Note { choice: route.choice, at, news: News::Failed });
+            let _ = route.to.send(Note { choice: route.choice, at, is_verified: false, news: News::Failed });
         }
     }
 
@@ -397,6 +414,11 @@ impl Driver {
                     self.bursts.push(id);
                 }
                 route.burst.push(token);
+            }
+            Effect::Verified { id } => {
+                if let Some(route) = self.routes.get_mut(&id) {
+                    route.is_verified = true;
+                }
             }
             Effect::Preempted { id } => {
                 self.mailbox.metrics.preempted.fetch_add(1, Relaxed);
@@ -466,7 +488,10 @@ impl Mailbox {
             }
             _ => {}
         }
-        let _ = route.to.send(Note { choice: route.choice, at, news }); // nobody listens: its Cancel is on the way
+        // The first tokens of a step stand for the time since the last one.
+        let is_tokens = matches!(news, News::Tokens(_) | News::Scored { .. });
+        let is_verified = is_tokens && std::mem::take(&mut route.is_verified);
+        let _ = route.to.send(Note { choice: route.choice, at, is_verified, news }); // nobody listens: its Cancel is on the way
     }
 
     /// A step that yields n tokens counts as n, each an n-th of the time since the last step: sums and means stay those

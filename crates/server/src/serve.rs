@@ -18,6 +18,13 @@ pub struct Running {
     thread: Option<JoinHandle<bool>>,
 }
 
+/// Threads that carry bytes to and from clients. Events are small, and a second thread on few cores is woken for nothing and
+/// takes its time from the engine.
+fn reactor_threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if cores > 4 { 2 } else { 1 }
+}
+
 /// Binds and answers: `/health` is good, `/ready` says loading until `Running::add_models`.
 ///
 /// # Errors
@@ -26,7 +33,7 @@ pub fn start(config: Config) -> Result<Running, ServeError> {
     config.check()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("http")
-        .worker_threads(2)
+        .worker_threads(reactor_threads())
         .max_blocking_threads(config.limits.text_jobs.max(1) + 4)
         .enable_all()
         .build()?;

@@ -161,12 +161,14 @@ impl SseBody {
     }
 
     fn write(&mut self, piece: &Piece) {
+        let began = std::time::Instant::now();
         match &mut self.writer {
             Writer::OpenAi(w) => w.write(&mut self.out, piece, &self.answer),
             Writer::Infill(w) => w.write(&mut self.out, piece, &self.answer),
             Writer::Responses(turn) => turn.write(&mut self.out, piece, &self.answer),
             Writer::Dialect(w) => w.write(&mut self.out, piece, &self.answer),
         }
+        self.answer.encoded(began.elapsed());
         self.is_ended = self.answer.is_done();
     }
 

@@ -380,9 +380,9 @@ fn a_websocket_keeps_its_place_among_connections() {
     assert_eq!(get(running.addr(), "/health").status, 503);
     drop(one);
     let end = Instant::now() + Duration::from_secs(10);
-    while get(running.addr(), "/health").status != 200 {
+    // The connection that asked last may still have its place, too.
+    while !get(running.addr(), "/metrics").text().contains("vonk_websockets 1\n") {
         assert!(Instant::now() < end);
         std::thread::sleep(Duration::from_millis(5));
     }
-    assert!(get(running.addr(), "/metrics").text().contains("vonk_websockets 1\n"));
 }

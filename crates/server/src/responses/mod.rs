@@ -10,7 +10,6 @@ use axum::http::{HeaderMap, Response, StatusCode};
 use protocol::responses::{Item, ResponseRequest, Shape, Systems};
 use protocol::{ApiError, parse_response};
 use serde_json::{Value, json};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -20,9 +19,11 @@ use crate::caller::Caller;
 use crate::generate::{
     Origin, Prepared, check_open, find_model, json_response, on_text_pool, prepare_response, sse_response, started,
 };
+use crate::net::Peer;
 use crate::responses::store::Thread;
 use crate::responses::turn::{Keep, Turn};
 use crate::stream::{SseBody, Writer, finish, static_sse};
+use crate::timing::Arrival;
 
 pub(crate) use socket::upgrade;
 
@@ -39,18 +40,21 @@ pub(crate) struct Asked {
 /// Everything that can be said with a status, before the first byte of an answer.
 pub(crate) async fn create(
     app: Arc<App>,
-    ip: IpAddr,
+    peer: Peer,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response<Body>, ApiError> {
-    let origin = Origin { caller: Caller::of(&app, &headers, ip)?, arrived: Instant::now() };
+    let arrival = Arrival::at(Instant::now(), &peer.1);
+    let mut origin = Origin { caller: Caller::of(&app, &headers, peer.0)?, arrival };
     check_open(&app)?;
     app.check_quota(&origin.caller)?;
     let received = body::read(&headers, body, &app.config.limits, &app.bodies).await?;
+    origin.arrival.whole();
     let caller = origin.caller.clone();
     let (mut asked, prepared) = on_text_pool(&app, move |app| {
+        let began = Instant::now();
         let asked = resolve(app, &caller, parse_response(&received.bytes)?, None)?;
-        let prepared = prepare(app, &asked);
+        let prepared = prepare(app, &asked).map(|p| p.since(began));
         Ok((asked, prepared))
     })
     .await?;

@@ -24,12 +24,13 @@ use crate::auth;
 use crate::body::Share;
 use crate::caller::Caller;
 use crate::generate::{Origin, check_open, engine_stopped, on_text_pool, shutting_down, started};
-use crate::net::Seat;
+use crate::net::{Peer, Seat};
 use crate::responses::store::Thread;
 use crate::responses::turn::{Keep, Turn};
 use crate::responses::wire::{Gone, Wire};
 use crate::responses::{prepare, resolve};
 use crate::runner::Note;
+use crate::timing::{Arrival, Sent};
 
 /// Events are sent when they have grown to this many bytes, even if more is ready.
 const SEND_BYTES: usize = 16 * 1024;
@@ -40,13 +41,13 @@ const SEND_BYTES: usize = 16 * 1024;
 /// No upgrade, or not one to a WebSocket.
 pub(crate) fn upgrade(
     app: &Arc<App>,
-    ip: IpAddr,
+    peer: Peer,
     seat: Seat,
     mut request: Request,
 ) -> Result<Response<Body>, ApiError> {
     check_open(app)?;
     let (accept, deflate) = handshake(request.headers())?;
-    let who = Who::of(request.headers(), ip);
+    let who = Who::of(request.headers(), peer.0);
     let upgraded = hyper::upgrade::on(&mut request);
     let shared = Arc::clone(app);
     tokio::spawn(async move {
@@ -56,9 +57,8 @@ pub(crate) fn upgrade(
         let _gauge = Gauge(Arc::clone(&shared));
         let wire = Wire::new(&shared, io, deflate.is_some());
         let now = Instant::now();
-        Session { app: shared, who, wire, last: None, like: None, work: Work::Idle, asked: now, pinged: now }
-            .run()
-            .await;
+        let (sent, last, like, work) = (peer.1, None, None, Work::Idle);
+        Session { app: shared, who, wire, sent, last, like, work, asked: now, pinged: now }.run().await;
     });
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -163,6 +163,7 @@ struct Session {
     app: Arc<App>,
     who: Who,
     wire: Wire,
+    sent: Sent,
     /// The last answer, and the conversation up to it.
     last: Option<(String, Thread)>,
     work: Work,
@@ -254,20 +255,22 @@ impl Session {
             }
             Message::Data { payload, is_deflated, .. } => (payload, is_deflated),
         };
+        let mut arrival = Arrival::at(self.wire.arrived.into_std(), &self.sent);
+        arrival.whole();
         let max = self.app.config.limits.body_bytes;
         // Inflated in the pool of text jobs, which are few: so what all connections inflate at once is bounded.
         let read = on_text_pool(&self.app, move |_| {
-            let _share = share;
+            let (_share, began) = (share, Instant::now());
             let text = if is_deflated { ws::inflate(&payload, max) } else { Ok(payload) };
             let text = match text.and_then(|t| String::from_utf8(t).map_err(|_| WsError::data("not UTF-8"))) {
                 Ok(text) => text,
                 Err(e) => return Ok(Err(e)),
             };
-            parse_frame(text.as_bytes()).map(Ok)
+            parse_frame(text.as_bytes()).map(|frame| Ok((frame, began.elapsed())))
         });
         match read.await {
             Ok(Err(e)) => Err(Gone::Wrong(e)),
-            Ok(Ok(frame)) => self.frame(frame).await,
+            Ok(Ok((frame, parse))) => self.frame(frame, arrival.parsed(parse)).await,
             Err(e) => self.refuse(&e).await,
         }
     }
@@ -276,11 +279,11 @@ impl Session {
         self.wire.send_lines(&error_frame(error)).await
     }
 
-    async fn frame(&mut self, frame: Frame) -> Result<(), Gone> {
+    async fn frame(&mut self, frame: Frame, arrival: Arrival) -> Result<(), Gone> {
         let mut out = Vec::new();
         match frame {
             Frame::Ignored => {}
-            Frame::Steer(steer) => self.steer(steer, &mut out),
+            Frame::Steer(steer) => self.steer(steer, arrival, &mut out),
             Frame::Cancel(id) => {
                 let running = match &self.work {
                     Work::Idle => None,
@@ -294,7 +297,7 @@ impl Session {
             }
             Frame::Create(request) => {
                 self.interrupt(&mut out, "cancelled");
-                if let Err(e) = self.create(*request, &mut out) {
+                if let Err(e) = self.create(*request, arrival, &mut out) {
                     self.wire.send_lines(&out).await?;
                     return self.refuse(&e).await;
                 }
@@ -304,13 +307,13 @@ impl Session {
     }
 
     /// Begins an answer. From here on whatever goes wrong is told as `response.failed`.
-    fn create(&mut self, request: ResponseRequest, out: &mut Vec<u8>) -> Result<(), ApiError> {
+    fn create(&mut self, request: ResponseRequest, arrival: Arrival, out: &mut Vec<u8>) -> Result<(), ApiError> {
         check_open(&self.app)?;
         self.asked = Instant::now();
         self.app.asked.fetch_add(1, Relaxed);
         let caller = Caller::of(&self.app, &self.who.headers, self.who.ip)?; // it may have been revoked meanwhile
         self.app.check_quota(&caller)?;
-        let origin = Origin { caller: caller.clone(), arrived: self.asked.into_std() };
+        let origin = Origin { caller: caller.clone(), arrival };
         self.like = Some(request.settings());
         let mut asked = resolve(&self.app, &caller, request, self.last.as_ref())?;
         let keep = if asked.request.store { Keep::All } else { Keep::Thread };
@@ -318,7 +321,11 @@ impl Session {
         turn.begin(out);
         let app = Arc::clone(&self.app);
         let job = async move {
-            let prepared = on_text_pool(&app, move |app| prepare(app, &asked)).await?;
+            let timed = move |app: &App| {
+                let began = Instant::now();
+                prepare(app, &asked).map(|p| p.since(began.into_std()))
+            };
+            let prepared = on_text_pool(&app, timed).await?;
             started(&app, &prepared, &origin).await
         };
         let job = async move { auth::answering(&caller, job).await };
@@ -347,7 +354,11 @@ impl Session {
         let mut next = Some(note);
         while let Some(note) = next {
             match answer.take(note) {
-                Ok(Some(piece)) => turn.write(out, &piece, answer),
+                Ok(Some(piece)) => {
+                    let began = Instant::now();
+                    turn.write(out, &piece, answer);
+                    answer.encoded(began.elapsed());
+                }
                 Ok(None) => {}
                 Err(e) => return self.fail(out, e),
             }
@@ -368,7 +379,7 @@ impl Session {
     }
 
     /// The person has said more: the answer ends, and one that knows it all follows, made as the first was to be.
-    fn steer(&mut self, steer: Steer, out: &mut Vec<u8>) {
+    fn steer(&mut self, steer: Steer, arrival: Arrival, out: &mut Vec<u8>) {
         let turn = match &mut self.work {
             Work::Starting { turn, .. } | Work::Running { turn, .. } => turn,
             Work::Idle => return out.extend(steer.refusal("response_not_active", "The response has ended.")),
@@ -379,7 +390,7 @@ impl Session {
         turn.steered(out);
         self.interrupt(out, "steered");
         let next = like.follow(steer.previous_response_id.clone(), steer.input.clone());
-        if let Err(e) = self.create(next, out) {
+        if let Err(e) = self.create(next, arrival, out) {
             out.extend(steer.refusal("successor_creation_failed", &e.message));
         }
     }

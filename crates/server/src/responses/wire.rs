@@ -41,10 +41,13 @@ pub(crate) struct Wire {
     begun: Option<Instant>,
     /// When the peer was heard last.
     pub(crate) heard: Instant,
+    /// When the last whole message began.
+    pub(crate) arrived: Instant,
 }
 
 impl Wire {
     pub(crate) fn new(app: &Arc<App>, io: Upgraded, may_deflate: bool) -> Self {
+        let now = Instant::now();
         Self {
             app: Arc::clone(app),
             io: TokioIo::new(io),
@@ -54,7 +57,8 @@ impl Wire {
             share: Share::new(&app.bodies),
             may_deflate,
             begun: None,
-            heard: Instant::now(),
+            heard: now,
+            arrived: now,
         }
     }
 
@@ -65,7 +69,7 @@ impl Wire {
             let message = self.reader.push(&mut bytes).map_err(Gone::Wrong)?;
             self.seen = self.rest.len() - bytes.len();
             if let Some(message) = message {
-                self.begun = None;
+                self.arrived = self.begun.take().unwrap_or_else(Instant::now);
                 return Ok((message, std::mem::replace(&mut self.share, Share::new(&self.app.bodies))));
             }
             let full = WsError { code: 1013, why: "too many large messages are being read" };

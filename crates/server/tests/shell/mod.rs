@@ -169,6 +169,9 @@ fn advance(s: &mut Sequence, n_ctx: usize, burst: usize, effects: &mut Vec<Effec
         }
         effects.push(Effect::Prefilled { id, n_prompt, n_cached: 1 });
     }
+    if s.request.speculate && s.request.prediction.len() > s.n_tokens {
+        effects.push(Effect::Verified { id });
+    }
     let end = (0..burst).find_map(|_| choose(s, n_ctx, effects));
     effects.extend(end.map(|reason| Effect::Finished { id, reason, drafts: s.drafts }));
     end.is_some()
