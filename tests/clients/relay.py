@@ -3,7 +3,7 @@
 The client is not changed, and the server is asked what the client asked, but for this: `force` names tools with the arguments that
 shall be given. Their schemas become those arguments, word for word (None: they stay as they are). A request that offers one of
 them, and has no result of a call yet, gets a `tool_choice` that names it; after `calls_max` results the model may call no more,
-because small models know no end. Over HTTP, and over a WebSocket of `/v1/responses` without compression.
+because small models know no end. `add` is put into each request that has tools, where the client says nothing of it. Over HTTP, and over a WebSocket of `/v1/responses` without compression.
 """
 
 import http.client
@@ -20,9 +20,10 @@ UPSTREAM_S_MAX = 600
 class Relay:
     """`with Relay(server, force={"write_file": {...}}) as relay:` and a client at `relay.root`."""
 
-    def __init__(self, root, force=None, calls_max=1):
+    def __init__(self, root, force=None, calls_max=1, add=None):
         self.upstream = urllib.parse.urlsplit(root)
         self.force, self.calls_max, self.forced = force or {}, calls_max, False
+        self.add = add or {}
         self.asked = []  # bodies as the client sent them
         self.answers = []  # (path, status)
         handler = type("Handler", (Passing,), {"to": self})
@@ -48,7 +49,11 @@ class Relay:
             return text
         self.asked.append(body)
         pinned = [(name, choice) for name, choice in choices(body) if name in self.force]
-        return json.dumps(self.forcing(body, pinned)).encode() if pinned else text
+        if pinned:
+            body = self.forcing(body, pinned)
+        if body.get("tools"):
+            body = {**self.add, **body}
+        return json.dumps(body).encode() if pinned or self.add else text
 
     def forcing(self, body, pinned):
         body = {**body, "tools": [self.pin(tool) for tool in body["tools"]]}

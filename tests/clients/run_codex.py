@@ -268,11 +268,13 @@ def codex_websocket_tool_loop_without_catalogue(c):
 
 
 def reads_a_file(c, kind):
-    """Nothing is forced: the model must call a tool by itself, at its own temperature."""
+    """Nothing is forced: the model must call a tool by itself. Codex sends no temperature; at 1 the small model mostly
+    writes something that is nearly a call."""
     (c.work / "secret.txt").write_text("The word is kumquat.\n")
     turns = []
     for _ in range(ATTEMPTS_MAX):
-        turn = c.turn(kind, "Run the command `cat secret.txt` and tell me the word in it.")
+        with Relay(c.root, add={"temperature": 0.2}) as relay:
+            turn = c.turn(kind, "Run the command `cat secret.txt` and tell me the word in it.", root=relay.root)
         outputs = [i["aggregated_output"] for i in turn.done("command_execution")]
         if any("kumquat" in o for o in outputs):
             return
