@@ -7,42 +7,23 @@ One line per check, `ok NAME` or `FAIL NAME why`; then `N passed, N failed`. Exi
 are the server's own greedy answers in OpenAI's words; without fill-in-the-middle tokens gaps must be refused.
 """
 
-import argparse
 import json
 import sys
-import traceback
 import urllib.error
 import urllib.request
 
+import checks
 import mistralai.client as mistral
 import ollama
+from checks import Failed, check, same, want
 
 PROMPT = "def is_prime(n: int) -> bool:\n"
 CHAT = [{"role": "user", "content": "What does a compiler do?"}]
-CHECKS = []
-
-
-class Failed(Exception):
-    """A check found something wrong."""
-
-
-def check(f):
-    CHECKS.append(f)
-    return f
-
-
-def want(condition, why):
-    if not condition:
-        raise Failed(why)
-
-
-def same(got, expected, what):
-    want(got == expected, f"{what}: got {got!r}, expected {expected!r}")
 
 
 class Server:
     def __init__(self, root, model):
-        self.root = root.rstrip("/").removesuffix("/v1")
+        self.root = checks.root_of(root)
         self.ollama = ollama.Client(host=self.root)
         self.mistral = mistral.Mistral(api_key="none", server_url=self.root)
         facts = self.get("/v1/models")["data"]
@@ -179,29 +160,6 @@ def tabby_gets_its_choices(s):
     same(s.ask("/v1/events", event)[0], 204, "status of an event")
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base-url", required=True)
-    parser.add_argument("--model")
-    parser.add_argument("--only", default="")
-    args = parser.parse_args()
-    server = Server(args.base_url, args.model)
-    passed = failed = 0
-    for f in CHECKS:
-        if args.only not in f.__name__:
-            continue
-        try:
-            f(server)
-            passed += 1
-            print(f"ok {f.__name__}")
-        except Exception as e:
-            failed += 1
-            print(f"FAIL {f.__name__} {e}")
-            if not isinstance(e, Failed):
-                traceback.print_exc()
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    a = checks.parser(__doc__).parse_args()
+    sys.exit(checks.run(lambda: Server(a.base_url, a.model), a.only))

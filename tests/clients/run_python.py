@@ -7,17 +7,17 @@ One line per check, `ok NAME` or `FAIL NAME why`; then `N passed, N failed`. Exi
 Every check works with any model that can write text: expected texts are taken from the server's own greedy answers.
 """
 
-import argparse
 import concurrent.futures
 import json
 import math
 import sys
 import time
-import traceback
 import urllib.error
 import urllib.request
 
+import checks
 import openai
+from checks import Failed, check, same, want
 
 PROMPT = "# A short Python module about a spaceship's crew.\n\nclass CrewMember:\n    def __init__(self, name"
 OPEN_ENDED = "Here is a completely random list of unusual words:"
@@ -25,25 +25,6 @@ CHAT = [
     {"role": "system", "content": "You answer in one sentence."},
     {"role": "user", "content": "What does a compiler do?"},
 ]
-CHECKS = []
-
-
-class Failed(Exception):
-    """A check found something wrong."""
-
-
-def check(f):
-    CHECKS.append(f)
-    return f
-
-
-def want(condition, why):
-    if not condition:
-        raise Failed(why)
-
-
-def same(got, expected, what):
-    want(got == expected, f"{what}: got {got!r}, expected {expected!r}")
 
 
 class Server:
@@ -912,34 +893,6 @@ def disconnect_while_waiting(s):
     answers_promptly(s, "after a request was given up")
 
 
-def main():
-    args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    args.add_argument("--base-url", required=True)
-    args.add_argument("--model", help="default: the first one listed")
-    args.add_argument("--only", default="", help="only checks whose name contains this")
-    a = args.parse_args()
-    try:
-        server = Server(a.base_url, a.model)
-    except Exception as e:
-        print(f"FAIL connect {e}")
-        print("0 passed, 1 failed")
-        return 1
-    passed = failed = 0
-    for f in CHECKS:
-        if a.only not in f.__name__:
-            continue
-        try:
-            f(server)
-            print(f"ok {f.__name__}", flush=True)
-            passed += 1
-        except Exception as e:
-            where = traceback.extract_tb(e.__traceback__)[-1]
-            why = str(e) if isinstance(e, Failed) else f"{type(e).__name__} at line {where.lineno}: {e}"
-            print(f"FAIL {f.__name__} {' '.join(why.split())}", flush=True)
-            failed += 1
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    a = checks.parser(__doc__).parse_args()
+    sys.exit(checks.run(lambda: Server(a.base_url, a.model), a.only))

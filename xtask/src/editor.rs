@@ -56,7 +56,7 @@ fn driven(vonk: &Path, model: Option<&str>) -> Result<bool, String> {
 }
 
 /// Neovim 0.12, unpacked below the target folder; `None`, with a line that says so, where it cannot be had.
-fn neovim() -> Result<Option<PathBuf>, String> {
+pub fn neovim() -> Result<Option<PathBuf>, String> {
     let folder = target().join("test-env").join("neovim");
     let mut install = command("sh", &["editors/neovim/test/install.sh"]);
     match install.arg(&folder).status() {

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: the steps, in order of what they cost, each with a heading and its time.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -226,11 +227,17 @@ fn clients_against(model: &str) -> Outcome {
     if let Err(why) = run(command("node", &[]).arg(&script).args(["--base-url", &url])) {
         return Outcome::Failed(why);
     }
-    let codex =
-        script.with_file_name("node_modules").join(".bin").join(if cfg!(windows) { "codex.cmd" } else { "codex" });
+    let packages = script.parent().unwrap_or(&script);
+    codex(&python, packages, &served, &[]).into()
+}
+
+/// Codex CLI, from a folder with Node packages, against a server.
+pub fn codex(python: &Path, packages: &Path, served: &Served, more: &[&str]) -> Result<(), String> {
+    let codex = packages.join("node_modules").join(".bin").join(if cfg!(windows) { "codex.cmd" } else { "codex" });
     let mut run_codex = command(python, &[]);
-    run_codex.arg(scripts.join("run_codex.py")).arg("--codex").arg(codex).args(["--base-url", &url]);
-    run(&mut run_codex).into()
+    run_codex.arg(root().join("tests").join("clients").join("run_codex.py")).arg("--codex").arg(codex);
+    run_codex.arg("--vonk").arg(vonk()).args(["--base-url", &format!("http://{}/v1", served.address)]);
+    run(run_codex.args(more))
 }
 
 /// Clients that vanish, and sudden death while the prefix cache is saved; against the real program.

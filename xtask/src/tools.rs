@@ -56,26 +56,30 @@ pub fn python(name: &str, requirements: &str) -> Result<PathBuf, String> {
 /// A folder with the Node packages of `tests/clients/package.json` and a copy of the script, which finds them there.
 /// `None` where there is no Node.
 pub fn node(script: &str) -> Result<Option<PathBuf>, String> {
+    let Some(folder) = node_packages("node", "package.json")? else { return Ok(None) };
+    let (from, to) = (root().join("tests").join("clients").join(script), folder.join(script));
+    std::fs::copy(from, &to).map_err(|e| format!("{script}: {e}"))?;
+    Ok(Some(to))
+}
+
+/// A folder of that name with the Node packages of a list in `tests/clients`. Made once; again when the list has changed.
+/// `None` where there is no Node.
+pub fn node_packages(name: &str, list: &str) -> Result<Option<PathBuf>, String> {
     if !has_node() {
         return Ok(None);
     }
-    let from = root().join("tests").join("clients");
-    let folder = target().join("test-env").join("node");
-    let copy = |name: &str| {
-        let copied = std::fs::create_dir_all(&folder).and_then(|()| std::fs::copy(from.join(name), folder.join(name)));
-        copied.map(|_| ()).map_err(|e| format!("{name}: {e}"))
-    };
-    // Installed again when the list of packages has changed.
+    let folder = target().join("test-env").join(name);
+    let failed = |e: std::io::Error| format!("{list}: {e}");
     let done = folder.join("package-done.json");
-    let wanted = std::fs::read_to_string(from.join("package.json")).map_err(|e| format!("package.json: {e}"))?;
-    copy(script)?;
-    copy("package.json")?;
+    let wanted = std::fs::read_to_string(root().join("tests").join("clients").join(list)).map_err(failed)?;
     if !std::fs::read_to_string(&done).is_ok_and(|had| had == wanted) {
+        std::fs::create_dir_all(&folder).map_err(failed)?;
+        std::fs::write(folder.join("package.json"), &wanted).map_err(failed)?;
         let npm_install = ["install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"];
         run(command(npm(), &npm_install).current_dir(&folder))?;
-        std::fs::write(&done, wanted).map_err(|e| format!("{}: {e}", done.display()))?;
+        std::fs::write(&done, wanted).map_err(failed)?;
     }
-    Ok(Some(folder.join(script)))
+    Ok(Some(folder))
 }
 
 /// Node and npm are here.

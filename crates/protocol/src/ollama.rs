@@ -307,11 +307,24 @@ impl OllamaFigures {
 /// # Errors
 /// 400 that names the field.
 pub fn parse_show(body: &[u8]) -> Result<String, ApiError> {
-    let o = json::document(body)?.object(&["model", "name"])?;
+    read_shown(&json::document(body)?.object(&["model", "name"])?)
+}
+
+fn read_shown<const N: usize>(o: &json::Object<'_, N>) -> Result<String, ApiError> {
     match o.get("name") {
         Some(f) if o.get("model").is_none() => f.string(), // its older name
-        _ => read_model(&o),
+        _ => read_model(o),
     }
+}
+
+/// The body of `POST /api/pull`: the name, and whether progress is wanted line by line.
+///
+/// # Errors
+/// 400 that names the field.
+pub fn parse_pull(body: &[u8]) -> Result<(String, bool), ApiError> {
+    let o = json::document(body)?.object(&["model", "name", "stream"])?;
+    let stream = o.get("stream").map(|f| f.boolean()).transpose()?.unwrap_or(true);
+    Ok((read_shown(&o)?, stream))
 }
 
 /// A point in time as Ollama writes it, in UTC.

@@ -45,6 +45,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/api/ps", get(|State(app): State<Arc<App>>| async move { rendered(ollama::ps(&app)) }))
         .route("/api/version", get(|| async { rendered(json_of(&ollama::version())) }))
         .route("/api/show", post(|State(app), h, b| async move { rendered(ollama::show(app, h, b).await) }))
+        .route("/api/pull", post(|State(app), h, b| async move { rendered(ollama::pull(app, h, b).await) }))
         .route("/api/embed", post(|| async { rendered(Err(protocol::ollama::no_embeddings())) }))
         .route("/api/embeddings", post(|| async { rendered(Err(protocol::ollama::no_embeddings())) }))
         .route("/v1/embeddings", post(|| async { rendered(Err(protocol::ollama::no_embeddings())) }))
@@ -59,7 +60,7 @@ pub(crate) fn endpoint(path: &str) -> Option<(&'static str, bool)> {
         "/api/generate" => ("ollama_generate", true),
         "/api/chat" => ("ollama_chat", true),
         "/api/tags" | "/api/ps" | "/api/version" => ("ollama_models", false),
-        "/api/show" => ("ollama_show", true),
+        "/api/show" | "/api/pull" => ("ollama_show", true),
         "/api/embed" | "/api/embeddings" | "/v1/embeddings" => ("embeddings", true),
         "/v1/fim/completions" => ("mistral_fim", true),
         "/v1/health" => ("tabby_health", false),

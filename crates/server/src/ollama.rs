@@ -1,8 +1,8 @@
 //! What Ollama's clients ask: names, models, versions; and how their requests become ours.
 
 use axum::body::Body;
-use axum::http::HeaderMap;
-use protocol::ollama::{OllamaRequest, parse_show, rfc3339};
+use axum::http::{HeaderMap, HeaderValue, Response, header};
+use protocol::ollama::{OllamaRequest, parse_pull, parse_show, rfc3339};
 use protocol::{ApiError, ChatRequest, CompletionRequest, Generate, Prompt};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -133,6 +133,25 @@ pub(crate) async fn show(app: Arc<App>, headers: HeaderMap, body: Body) -> Answe
         "capabilities": capabilities,
         "modified_at": rfc3339(model.created, 0),
     }))
+}
+
+/// `POST /api/pull`: what is served is here already; nothing is fetched because a client names it. Clients that pull what they
+/// miss (`codex --oss`) read the reason from the last line of a stream, and not from a status.
+///
+/// # Errors
+/// 400 that names the field; 404 for a model that is not served, where the client takes no stream.
+pub(crate) async fn pull(app: Arc<App>, headers: HeaderMap, body: Body) -> Answered {
+    check_open(&app)?;
+    let received = body::read(&headers, body, &app.config.limits, &app.bodies).await?;
+    let (name, stream) = parse_pull(&received.bytes)?;
+    let found = find_model(&app, &known_name(&app, &name)).map(|_| json!({ "status": "success" }));
+    if !stream {
+        return json_of(&found?);
+    }
+    let last = found.unwrap_or_else(|e| error_body(&e));
+    let mut response = Response::new(Body::from(format!("{}\n{last}\n", json!({ "status": "pulling manifest" }))));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    Ok(response)
 }
 
 /// A model without a template gets its prompt as it is, as Ollama's default template `{{ .Prompt }}` has it.

@@ -193,6 +193,18 @@ fn ollamas_lists_tell_what_is_served() {
 }
 
 #[test]
+fn ollamas_pull_says_whether_the_model_is_here() {
+    let (running, _) = serve(Config::default());
+    let addr = running.addr();
+    assert_eq!(ok(addr, "/api/pull", &json!({"model": "echo:latest", "stream": false})), json!({"status": "success"}));
+    for (name, last) in [("echo", "success"), ("nope", "nope")] {
+        let answer = post(addr, "/api/pull", &json!({"name": name, "insecure": false}).to_string());
+        assert_eq!((answer.status, answer.header("content-type").unwrap_or_default()), (200, "application/x-ndjson"));
+        assert!(answer.text().trim_end().lines().last().unwrap().contains(last), "{}", answer.text());
+    }
+}
+
+#[test]
 fn speeds_are_told_once_they_are_known() {
     let (running, _) = serve_with(Config::default(), 1024, 1, Knobs::slow(2));
     let addr = running.addr();
@@ -242,6 +254,8 @@ fn ollamas_errors_have_its_shape() {
         ),
         ("/api/show", r#"{"model":"nope"}"#, 404, "nope"),
         ("/api/show", "[]", 400, "object"),
+        ("/api/pull", r#"{"model":"nope","stream":false}"#, 404, "nope"),
+        ("/api/pull", r#"{"model":"echo","stream":"no"}"#, 400, "stream"),
         ("/api/embed", r#"{"model":"echo","input":"x"}"#, 404, "embeddings"),
         ("/api/nothing", "{}", 404, "path"),
     ] {

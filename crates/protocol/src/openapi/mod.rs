@@ -94,6 +94,7 @@ const ENDPOINTS: &[Endpoint] = &[
     get("/api/ps", "ollama", "What is loaded", Object),
     get("/api/version", "ollama", "The version of Ollama whose API this is", Object),
     post("/api/show", "ollama", "One model", "OllamaShowRequest", Object),
+    post("/api/pull", "ollama", "Is this model here? Fetches none", "OllamaPullRequest", JsonOrLines("AnyObject")),
     post("/api/embed", "ollama", "Not served: says so", "AnyObject", Refusal),
     post("/api/embeddings", "ollama", "Not served: says so", "AnyObject", Refusal),
     post("/v1/fim/completions", "mistral", "Fill a gap", "MistralFimRequest", JsonOrEvents("MistralCompletion")),

@@ -393,6 +393,7 @@ pub fn all() -> Vec<(&'static str, Value)> {
         ("OllamaGenerateRequest", ollama_generate()),
         ("OllamaChatRequest", ollama_chat()),
         ("OllamaShowRequest", object(&["model"], vec![("model", model())])),
+        ("OllamaPullRequest", object(&["model"], vec![("model", model()), ("stream", json!({ "type": "boolean" }))])),
         ("MistralFimRequest", mistral()),
         ("TabbyEvent", object(&[], vec![("type", text())])),
     ]
