@@ -509,6 +509,9 @@ pub struct Humaneval {
     /// Ask this OpenAI-compatible server instead of running the model here
     #[arg(long)]
     pub url: Option<String>,
+    /// Its key.
+    #[command(flatten)]
+    pub key: crate::args_connect::Key,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
