@@ -451,3 +451,17 @@ pub const CHAT_BYTES_MAX: usize = 1024 * 1024;
 pub const CHAT_INPUT_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of an open file up to which pieces of it are kept for prompts about others.
 pub const NOTE_BYTES_MAX: usize = 256 * 1024;
+
+// Traces.
+/// Requests whose traces wait to be sent; more are dropped and counted.
+pub const TRACE_QUEUE_MAX: usize = 2048;
+/// Requests in one export.
+pub const TRACE_BATCH_MAX: usize = 256;
+/// Milliseconds between exports.
+pub const TRACE_EXPORT_MS: u64 = 1000;
+/// Seconds for a collector to take an export.
+pub const TRACE_POST_S_MAX: u64 = 5;
+/// Parts of one request's trace.
+pub const TRACE_PARTS_MAX: usize = 16;
+/// Bytes of a collector's answer that are read.
+pub const TRACE_ANSWER_BYTES_MAX: usize = 64 * 1024;

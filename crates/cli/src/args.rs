@@ -413,6 +413,9 @@ pub struct Serve {
     /// End when no request came for this long, such as 15m or 90s
     #[arg(long, value_parser = time)]
     pub stop_when_idle: Option<std::time::Duration>,
+    /// Send traces of requests (times and token counts, no text) to this OpenTelemetry collector, http://HOST:4318
+    #[arg(long, value_name = "URL")]
+    pub otlp: Option<String>,
     /// Do not leave the file by which `vonk edit`, `vonk chat` and editors find this server
     #[arg(long)]
     pub no_runtime_file: bool,

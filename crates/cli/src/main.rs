@@ -26,6 +26,7 @@ mod serve;
 mod servers;
 mod speed;
 mod top;
+mod traces;
 
 use args::{Cli, Command};
 use clap::Parser;

@@ -18,6 +18,7 @@ use crate::infill::Bounds;
 use crate::kit::TextKit;
 use crate::runner::{News, Note, Ticket};
 use crate::tools::{Reader, Said};
+use crate::trace::{self, Trace};
 
 /// Place of OpenAI's `prediction` among `engine::api::SOURCES`.
 const PREDICTION: usize = 0;
@@ -101,6 +102,9 @@ pub(crate) struct Answer {
     kit: Arc<TextKit>,
     /// Its part of the key's quotas, settled when the answer is dropped.
     permit: Option<Permit>,
+    /// Told when the answer is dropped.
+    trace: Option<Arc<Trace>>,
+    submitted: Instant,
 }
 
 impl Answer {
@@ -143,6 +147,8 @@ impl Answer {
             ticket,
             kit: Arc::clone(kit),
             permit: None,
+            trace: trace::current(),
+            submitted: Instant::now(),
         })
     }
 
@@ -268,6 +274,24 @@ impl Answer {
         piece
     }
 
+    /// It failed after its beginning was sent.
+    pub(crate) fn failed(&self, error: &ApiError) {
+        if let Some(trace) = self.trace.as_ref().filter(|_| error.status >= 500) {
+            trace.failed();
+        }
+    }
+
+    /// What a trace says of it.
+    fn tell(&self, trace: &Trace) {
+        let Clock { admitted, prefilled, first, last, .. } = self.clock;
+        let submitted = admitted.map_or(self.submitted, |at| at.min(self.submitted));
+        trace.part("queue", Some(submitted), admitted);
+        trace.part("prefill", admitted, prefilled.or(first));
+        trace.part("decode", prefilled.or(first), last);
+        let reasons = self.choices.iter().filter_map(|c| serde_json::to_value(c.finish?).ok());
+        trace.generated(&self.usage(), reasons.collect());
+    }
+
     /// Token counts so far.
     pub(crate) fn usage(&self) -> Usage {
         let (mut prompt, mut cached, mut seen) = (0, 0, None);
@@ -332,6 +356,9 @@ impl Answer {
 /// However it ends, whole or cut short: what was computed was used.
 impl Drop for Answer {
     fn drop(&mut self) {
+        if let Some(trace) = self.trace.take() {
+            self.tell(&trace);
+        }
         let Some(permit) = self.permit.take() else { return };
         let usage = self.usage();
         // Who leaves during prefill has had the work done, but nobody said how many tokens it was.
