@@ -2,7 +2,6 @@
 
 use base::limits;
 use client::{Client, ClientError, Deadline, Target};
-use serde_json::Value;
 
 use crate::fault::Fault;
 
