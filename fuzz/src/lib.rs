@@ -9,6 +9,7 @@ pub mod request_json;
 pub mod safetensors;
 pub mod template;
 pub mod tokenizer;
+pub mod websocket;
 
 #[path = "../../crates/formats/tests/support/gguf_writer.rs"]
 #[allow(dead_code)]
@@ -28,13 +29,14 @@ pub struct Target {
 }
 
 /// All of them. The canary comes last and must fail.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target { name: "gguf", run: gguf::run, seeds: gguf::seeds },
     Target { name: "safetensors", run: safetensors::run, seeds: safetensors::seeds },
     Target { name: "tokenizer", run: tokenizer::run, seeds: tokenizer::seeds },
     Target { name: "template", run: template::run, seeds: template::seeds },
     Target { name: "request_json", run: request_json::run, seeds: request_json::seeds },
     Target { name: "kv_file", run: kv_file::run, seeds: kv_file::seeds },
+    Target { name: "websocket", run: websocket::run, seeds: websocket::seeds },
     Target { name: "canary", run: canary::run, seeds: canary::seeds },
 ];
 

@@ -458,3 +458,17 @@ pub const NOTE_BYTES_MAX: usize = 256 * 1024;
 pub const BENCH_STEPS_MAX: usize = 65_536;
 /// Idle connections of one measurement.
 pub const BENCH_IDLE_MAX: usize = 10_000;
+
+// Traces.
+/// Requests whose traces wait to be sent; more are dropped and counted.
+pub const TRACE_QUEUE_MAX: usize = 2048;
+/// Requests in one export.
+pub const TRACE_BATCH_MAX: usize = 256;
+/// Milliseconds between exports.
+pub const TRACE_EXPORT_MS: u64 = 1000;
+/// Seconds for a collector to take an export.
+pub const TRACE_POST_S_MAX: u64 = 5;
+/// Parts of one request's trace.
+pub const TRACE_PARTS_MAX: usize = 16;
+/// Bytes of a collector's answer that are read.
+pub const TRACE_ANSWER_BYTES_MAX: usize = 64 * 1024;

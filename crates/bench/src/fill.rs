@@ -25,6 +25,8 @@ pub struct FillArgs {
     pub data: PathBuf,
     /// Rows.
     pub n: usize,
+    /// Sent to the server.
+    pub key: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -71,8 +73,9 @@ pub fn run(args: &FillArgs, progress: &mut dyn FnMut(&str)) -> Result<FillReport
             true => Ok(()),
             false => Err("it has neither `typed_next` nor `middle`"),
         })?;
-    let client = Client::once(Target::parse(&args.url)?, None)?;
-    let server = Arc::new(Server::new(Wanted { url: Some(args.url.clone()), ..Wanted::default() }));
+    let client = Client::once(Target::parse(&args.url)?, args.key.as_deref())?;
+    let server =
+        Arc::new(Server::new(Wanted { url: Some(args.url.clone()), key: args.key.clone(), ..Wanted::default() }));
     let (mut ours, mut plain) = (Tally::default(), Tally::default());
     for (i, row) in rows.iter().enumerate() {
         let want = row.typed_next.as_deref().or(row.middle.as_deref()).unwrap_or_default();

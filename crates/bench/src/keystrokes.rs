@@ -33,6 +33,8 @@ pub struct KeystrokesArgs {
     pub n_keys: usize,
     /// Chooses where to begin, and the gaps.
     pub seed: u64,
+    /// Sent to side A.
+    pub key: Option<String>,
 }
 
 /// Where a suggestion came from, as it is counted.
@@ -152,7 +154,7 @@ pub fn run(args: &KeystrokesArgs, progress: &mut dyn FnMut(&str)) -> Result<Repo
     let typing = typing(&args.trace, &args.gaps, args.n_keys, args.seed)?;
     let name = args.trace.file_stem().unwrap_or_default().to_string_lossy().replace(".json", "");
     progress(&format!("A {}: typing {} keys", args.url, typing.gaps_ms.len()));
-    let ours = side(&args.url, &typing, &name, &mut Brain::start(&args.url))?;
+    let ours = side(&args.url, &typing, &name, &mut Brain::start(&args.url, args.key.clone()))?;
     let against = match &args.against {
         Some(url) => {
             progress(&format!("B {url}: typing the same keys"));
@@ -254,9 +256,9 @@ struct Brain {
 }
 
 impl Brain {
-    fn start(url: &str) -> Self {
+    fn start(url: &str, key: Option<String>) -> Self {
         let shown = Arc::new(Mutex::new(Vec::new()));
-        let wanted = Wanted { url: Some(url.to_owned()), ..Wanted::default() };
+        let wanted = Wanted { url: Some(url.to_owned()), key, ..Wanted::default() };
         let heard = Arc::clone(&shown);
         let on_shown =
             Box::new(move |s| heard.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), s)));

@@ -413,6 +413,9 @@ pub struct Serve {
     /// End when no request came for this long, such as 15m or 90s
     #[arg(long, value_parser = time)]
     pub stop_when_idle: Option<std::time::Duration>,
+    /// Send traces of requests (times and token counts, no text) to this OpenTelemetry collector, http://HOST:4318
+    #[arg(long, value_name = "URL")]
+    pub otlp: Option<String>,
     /// Do not leave the file by which `vonk edit`, `vonk chat` and editors find this server
     #[arg(long)]
     pub no_runtime_file: bool,
@@ -509,6 +512,9 @@ pub struct Humaneval {
     /// Ask this OpenAI-compatible server instead of running the model here
     #[arg(long)]
     pub url: Option<String>,
+    /// Its key.
+    #[command(flatten)]
+    pub key: crate::args_connect::Key,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -1,6 +1,7 @@
 //! Arguments of `vonk bench`.
 
 use crate::args::Engine;
+use crate::args_connect::Key;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -37,6 +38,9 @@ pub struct Bench {
     /// Tokens of a prompt, about, with --url
     #[arg(long, default_value_t = 256)]
     pub prompt_tokens: usize,
+    /// Its key, with --url.
+    #[command(flatten)]
+    pub key: Key,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -97,6 +101,9 @@ pub struct BenchChat {
     /// Tokens of a prompt, about
     #[arg(long, default_value_t = 256)]
     pub prompt_tokens: usize,
+    /// Its key, with --url.
+    #[command(flatten)]
+    pub key: Key,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -117,6 +124,9 @@ pub struct BenchFill {
     /// Places, from the first
     #[arg(long, default_value_t = 150)]
     pub n: usize,
+    /// Its key, with --url.
+    #[command(flatten)]
+    pub key: Key,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -199,6 +209,9 @@ pub struct BenchKeystrokes {
     /// Write a picture of the distribution of times here
     #[arg(long)]
     pub svg: Option<PathBuf>,
+    /// Its key, with --url.
+    #[command(flatten)]
+    pub key: Key,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -264,6 +277,9 @@ pub struct BenchEdits {
     /// Seconds for one answer
     #[arg(long, default_value_t = base::limits::CLIENT_ANSWER_S_MAX)]
     pub timeout: u64,
+    /// Its key, with --url.
+    #[command(flatten)]
+    pub key: Key,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -308,6 +324,9 @@ pub struct BenchLoad {
     /// Seconds for one answer
     #[arg(long, default_value_t = 120)]
     pub timeout: u64,
+    /// Its key, with --url.
+    #[command(flatten)]
+    pub key: Key,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

@@ -2,21 +2,36 @@
 
 use clap::{Args, ValueEnum};
 
+/// The key of a server.
+#[derive(Args)]
+pub struct Key {
+    /// The server's key, if it wants one; what it is may be seen in the list of processes [default: $VONK_API_KEY]
+    #[arg(long)]
+    key: Option<String>,
+}
+
+impl Key {
+    /// As given, or from the environment.
+    pub fn get(&self) -> Option<String> {
+        self.key.clone().or_else(|| std::env::var("VONK_API_KEY").ok()).filter(|k| !k.is_empty())
+    }
+}
+
 /// A running server.
 #[derive(Args)]
 pub struct ServerAt {
     /// The server
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     pub url: String,
-    /// Its key, if it wants one [default: $VONK_API_KEY]
-    #[arg(long)]
-    key: Option<String>,
+    /// Its key.
+    #[command(flatten)]
+    key: Key,
 }
 
 impl ServerAt {
     /// As given, or from the environment.
     pub fn key(&self) -> Option<String> {
-        self.key.clone().or_else(|| std::env::var("VONK_API_KEY").ok()).filter(|k| !k.is_empty())
+        self.key.get()
     }
 }
 

@@ -20,8 +20,8 @@ fn humaneval(args: args::Humaneval) -> Result<(), Fault> {
     let mut progress = |line: &str| eprintln!("{line}");
     let report = match &args.url {
         Some(url) => {
-            let model = args.model.as_deref().unwrap_or("default");
-            let mut ask = |prompt: &str| humaneval::ask_url(url, model, prompt, None);
+            let (model, key) = (args.model.as_deref().unwrap_or("default"), args.key.get());
+            let mut ask = |prompt: &str| humaneval::ask_url(url, model, prompt, key.as_deref());
             humaneval::run(&problems, &mut ask, &mut progress).map_err(Fault::failed)?
         }
         None => {

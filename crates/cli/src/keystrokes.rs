@@ -24,6 +24,7 @@ pub fn keystrokes(args: args::BenchKeystrokes) -> Result<(), Fault> {
         gaps: args.gaps,
         n_keys: args.keys,
         seed: args.seed,
+        key: args.key.get().filter(|_| own.is_none()),
     };
     let report = run(&given, &mut |line| eprintln!("{line}"))?;
     if let Some(path) = &args.svg {
@@ -43,8 +44,9 @@ pub fn fill(args: args::BenchFill) -> Result<(), Fault> {
         Some(_) => None,
         None => Some(Own::start(args.model.as_deref())?),
     };
+    let key = args.key.get().filter(|_| own.is_none());
     let url = args.url.or_else(|| own.as_ref().map(|o| o.url.clone())).unwrap_or_default();
-    let report = fill::run(&FillArgs { url, data: args.data, n: args.n }, &mut |line| eprintln!("{line}"))?;
+    let report = fill::run(&FillArgs { url, data: args.data, n: args.n, key }, &mut |line| eprintln!("{line}"))?;
     if args.json {
         return print_json(&report);
     }

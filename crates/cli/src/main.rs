@@ -27,6 +27,7 @@ mod servers;
 mod serving;
 mod speed;
 mod top;
+mod traces;
 
 use args::{Cli, Command};
 use clap::Parser;

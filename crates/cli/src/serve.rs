@@ -7,9 +7,10 @@ use crate::files::pull_shown;
 use crate::generate::{Outcome, generate, to_stdout};
 use crate::keep::Disk;
 use crate::open::{Opened, open};
+use crate::traces::Otlp;
 use client::place;
 use client::server::Notice;
-use server::{Config, Keeper, Running, Served, TextKit};
+use server::{Collector, Config, Keeper, Running, Served, TextKit};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -81,7 +82,9 @@ fn keeper(name: &str, engine: &mut dyn engine::Stepper) -> Option<Box<dyn Keeper
 
 /// `vonk serve`.
 pub fn serve(args: args::Serve) -> Result<(), Fault> {
+    let collector = args.otlp.as_deref().map(Otlp::at).transpose()?;
     let config = Config {
+        collector: collector.map(|c| -> Arc<dyn Collector> { Arc::new(c) }),
         hosts: args.host,
         origins: args.origin,
         insecure_open: args.insecure_open,

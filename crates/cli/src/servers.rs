@@ -8,8 +8,9 @@ use ::bench::remote::{RemoteArgs, compare};
 
 /// `vonk bench chat`, and `vonk bench --url`: the same requests in turn.
 pub fn chat(args: args::BenchChat) -> Result<(), Fault> {
-    let args::BenchChat { url, against, model, reps, max_tokens, prompt_tokens, json } = args;
-    let remote = RemoteArgs { url, against, reps, max_tokens, prompt_tokens, model, ..Default::default() };
+    let args::BenchChat { url, against, model, reps, max_tokens, prompt_tokens, key, json } = args;
+    let key = key.get();
+    let remote = RemoteArgs { url, against, reps, max_tokens, prompt_tokens, model, key, ..Default::default() };
     let report = compare(&remote, &mut show)?;
     if json {
         return print_json(&report);
@@ -36,7 +37,7 @@ pub fn edits(args: args::BenchEdits, replay: bool) -> Result<(), Fault> {
         replay,
         model: args.model,
         max_tokens: args.max_tokens,
-        key: None,
+        key: args.key.get(),
         timeout_s: args.timeout,
     };
     let report = edits::run(&given, &mut show)?;
@@ -65,7 +66,7 @@ pub fn load(args: args::BenchLoad) -> Result<(), Fault> {
         slo_ttft_ms: args.slo_ttft_ms,
         slo_itl_ms: args.slo_itl_ms,
         model: args.model,
-        key: None,
+        key: args.key.get(),
         seed: args.seed,
         timeout_s: args.timeout,
     };

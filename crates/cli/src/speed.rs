@@ -62,6 +62,7 @@ pub fn bench(args: args::Bench) -> Result<(), Fault> {
             reps: args.reps,
             max_tokens: args.max_tokens,
             prompt_tokens: args.prompt_tokens,
+            key: args.key,
             json: args.json,
         });
     }

@@ -19,6 +19,7 @@ use crate::kit::TextKit;
 use crate::runner::{News, Note, Ticket};
 use crate::timing::{Clock, Counts};
 use crate::tools::{Reader, Said};
+use crate::trace::{self, Trace};
 
 /// Place of OpenAI's `prediction` among `engine::api::SOURCES`.
 const PREDICTION: usize = 0;
@@ -90,6 +91,9 @@ pub(crate) struct Answer {
     kit: Arc<TextKit>,
     /// Its part of the key's quotas, settled when the answer is dropped.
     permit: Option<Permit>,
+    /// Told when the answer is dropped.
+    trace: Option<Arc<Trace>>,
+    submitted: Instant,
 }
 
 impl Answer {
@@ -132,6 +136,8 @@ impl Answer {
             ticket,
             kit: Arc::clone(kit),
             permit: None,
+            trace: trace::current(),
+            submitted: Instant::now(),
         })
     }
 
@@ -266,6 +272,22 @@ impl Answer {
         piece
     }
 
+    /// It failed after its beginning was sent.
+    pub(crate) fn failed(&self, error: &ApiError) {
+        if let Some(trace) = self.trace.as_ref().filter(|_| error.status >= 500) {
+            trace.failed();
+        }
+    }
+
+    /// What a trace says of it.
+    fn tell(&self, trace: &Trace) {
+        for (name, from, to) in self.clock.parts(self.submitted) {
+            trace.part(name, from, to);
+        }
+        let reasons = self.choices.iter().filter_map(|c| serde_json::to_value(c.finish?).ok());
+        trace.generated(&self.usage(), reasons.collect());
+    }
+
     /// Token counts so far.
     pub(crate) fn usage(&self) -> Usage {
         let (mut prompt, mut cached, mut seen) = (0, 0, None);
@@ -341,6 +363,9 @@ impl Answer {
 /// However it ends, whole or cut short: what was computed was used.
 impl Drop for Answer {
     fn drop(&mut self) {
+        if let Some(trace) = self.trace.take() {
+            self.tell(&trace);
+        }
         let Some(permit) = self.permit.take() else { return };
         let usage = self.usage();
         // Who leaves during prefill has had the work done, but nobody said how many tokens it was.

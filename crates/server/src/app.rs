@@ -15,6 +15,7 @@ use crate::kit::TextKit;
 use crate::metrics::Metrics;
 use crate::models::About;
 use crate::net::Peers;
+use crate::otlp::Exporter;
 use crate::responses::store::Responses;
 use crate::runner::{self, Runner};
 
@@ -89,6 +90,8 @@ pub(crate) struct App {
     /// Requests so far that want something; probes do not count.
     pub(crate) asked: AtomicU64,
     pub(crate) responses: Responses,
+    /// Where traces go, if anywhere.
+    pub(crate) exporter: Option<Arc<Exporter>>,
     /// Compressors of all WebSockets.
     pub(crate) deflate: DeflatePool,
     random: RandomState,
@@ -96,7 +99,7 @@ pub(crate) struct App {
 }
 
 impl App {
-    pub(crate) fn new(config: Config, gate: Gate) -> Self {
+    pub(crate) fn new(config: Config, gate: Gate, exporter: Option<Exporter>) -> Self {
         Self {
             gate,
             phase: watch::Sender::new(Phase::Open),
@@ -107,6 +110,7 @@ impl App {
             text_jobs: Arc::new(Semaphore::new(config.limits.text_jobs.max(1))),
             asked: AtomicU64::new(0),
             responses: Responses::default(),
+            exporter: exporter.map(Arc::new),
             deflate: DeflatePool::default(),
             random: RandomState::new(),
             next_id: AtomicU64::new(1),

@@ -76,7 +76,7 @@ mod tests {
     fn app(bind: &str) -> App {
         let config = Config { bind: bind.parse().unwrap(), insecure_open: true, ..Config::default() };
         let gate = Gate::new(config.bind, &[], &[]);
-        App::new(config, gate)
+        App::new(config, gate, None)
     }
 
     fn caller(app: &App, authorization: Option<&str>, ip: &str) -> Caller {

@@ -23,6 +23,8 @@ pub struct Config {
     /// Whether requests of different callers share cached prefixes. Sharing is faster; but who shares can find out by timing
     /// which prompts others have sent. `None`: shared on loopback without keys, which is one user's machine, and nowhere else.
     pub share_prefixes: Option<bool>,
+    /// Takes traces of requests; `None`: there are none.
+    pub collector: Option<Arc<dyn crate::otlp::Collector>>,
     /// SIGTERM and SIGINT drain; a second one stops at once.
     pub catch_signals: bool,
     /// Drain and end when no request came for this long and none runs.
@@ -41,6 +43,7 @@ impl Default for Config {
             meter: None,
             require_key: false,
             share_prefixes: None,
+            collector: None,
             catch_signals: false,
             stop_when_idle: None,
             limits: Limits::default(),

@@ -26,6 +26,7 @@ use crate::runner::{News, NoRoom, Note};
 use crate::stream::{OpenAi, SseBody, Whole, Writer, collect};
 use crate::timing::{Arrival, Clock};
 use crate::tools::ToolSet;
+use crate::trace;
 
 /// Which kind of answer is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +136,9 @@ pub(crate) async fn started(
     let permit = app.admit(&origin.caller, &prepared.model, prepared.estimate())?;
     let (requests, choices) = requests(app, prepared, origin);
     let Prepared { model, generate, prediction, tools, infill, took, .. } = prepared;
+    if let Some(trace) = trace::current() {
+        trace.asked(&model.name, generate);
+    }
     let mailbox = &model.runner.mailbox;
     let (mut notes, ticket) = mailbox.submit(requests).map_err(|why| match why {
         NoRoom::QueueFull => queue_full(mailbox.retry_after_s()),
@@ -250,13 +254,18 @@ pub(crate) async fn on_text_pool<T: Send + 'static>(
     job: impl FnOnce(&App) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let permit = Arc::clone(&app.text_jobs).acquire_owned().await.map_err(|_| shutting_down())?;
+    let begun = Instant::now();
     let app = Arc::clone(app);
     let job = auth::on_behalf(move || {
         let _permit = permit;
         job(&app)
     });
     let lost = |_| ApiError::internal("Reading the request failed by a bug in the server. Please report it.");
-    tokio::task::spawn_blocking(job).await.map_err(lost)?
+    let done = tokio::task::spawn_blocking(job).await.map_err(lost)?;
+    if let Some(trace) = trace::current() {
+        trace.part("tokenise", Some(begun), Some(Instant::now()));
+    }
+    done
 }
 
 /// Somebody is typing: what does not fit is left out instead of refused, and the likeliest text is wanted unless the

@@ -28,6 +28,7 @@ use crate::models;
 use crate::net::{Peer, Seat};
 use crate::ollama;
 use crate::responses;
+use crate::trace::{self, Trace};
 
 pub(crate) type Answered = Result<Response<Body>, ApiError>;
 
@@ -77,9 +78,11 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 async fn wrap(State(app): State<Arc<App>>, request: Request, next: Next) -> Response<Body> {
     let endpoint = endpoint(request.uri().path());
     let is_ollama = request.uri().path().starts_with("/api/");
-    if !matches!(endpoint.0, "health" | "ready" | "metrics") {
+    let is_probe = matches!(endpoint.0, "health" | "ready" | "metrics");
+    if !is_probe {
         app.asked.fetch_add(1, Relaxed);
     }
+    let trace = if is_probe { None } else { Trace::begin(&app, &request, endpoint.0) };
     let ip = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
     let caller = app
         .gate
@@ -90,10 +93,14 @@ async fn wrap(State(app): State<Arc<App>>, request: Request, next: Next) -> Resp
         Ok(caller) => {
             let mut response = match check_type(endpoint.1, &request) {
                 Err(e) => error_response(&e),
-                Ok(()) => uncaught(auth::answering(&caller, next.run(request))).await.unwrap_or_else(|| {
-                    app.metrics.panics.fetch_add(1, Relaxed);
-                    error_response(&ApiError::internal("The request failed by a bug in the server. Please report it."))
-                }),
+                Ok(()) => uncaught(trace::within(trace.clone(), auth::answering(&caller, next.run(request))))
+                    .await
+                    .unwrap_or_else(|| {
+                        app.metrics.panics.fetch_add(1, Relaxed);
+                        error_response(&ApiError::internal(
+                            "The request failed by a bug in the server. Please report it.",
+                        ))
+                    }),
             };
             app.tell_quota(&caller, response.headers_mut());
             response
@@ -111,6 +118,9 @@ async fn wrap(State(app): State<Arc<App>>, request: Request, next: Next) -> Resp
     }
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     app.metrics.count(endpoint.0, response.status().as_u16());
+    if let Some(trace) = trace {
+        trace.answered(response.status().as_u16());
+    }
     response
 }
 
@@ -188,6 +198,9 @@ async fn ready(State(app): State<Arc<App>>) -> Response<Body> {
 async fn metrics_text(State(app): State<Arc<App>>) -> Response<Body> {
     let mut out = String::with_capacity(4096);
     app.metrics.write(&mut out);
+    if let Some(exporter) = &app.exporter {
+        exporter.write_metrics(&mut out);
+    }
     let rows: Vec<Row> = app
         .models()
         .iter()

@@ -1,5 +1,6 @@
 //! Start and end: a thread with the reactor, signals, drain.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::app::{App, Phase, Served};
 use crate::config::{Config, ServeError};
 use crate::gate::Gate;
+use crate::otlp::Exporter;
 use crate::{net, routes};
 
 /// A server that runs. Dropping it stops it at once.
@@ -45,7 +47,9 @@ pub fn start(config: Config) -> Result<Running, ServeError> {
     drop(entered);
     let addr = listener.local_addr()?;
     let gate = Gate::new(addr, &config.hosts, &config.origins);
-    let app = Arc::new(App::new(config, gate));
+    let collector = config.collector.clone();
+    let exporter = collector.map(|c| Exporter::start(c, RandomState::new().hash_one(addr))).transpose()?;
+    let app = Arc::new(App::new(config, gate, exporter));
     let (shared, router) = (Arc::clone(&app), routes::router(Arc::clone(&app)));
     let thread = std::thread::Builder::new().name("http main".to_owned()).spawn(move || {
         let is_clean = runtime.block_on(async {
@@ -114,6 +118,9 @@ impl Drop for Running {
         self.app.models().iter().for_each(|m| m.runner.join());
         if let Some(meter) = &self.app.config.meter {
             meter.close();
+        }
+        if let Some(exporter) = &self.app.exporter {
+            exporter.close();
         }
     }
 }

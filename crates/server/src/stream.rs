@@ -174,6 +174,7 @@ impl SseBody {
 
     fn fail(&mut self, error: &ApiError) {
         self.is_ended = true;
+        self.answer.failed(error);
         match &mut self.writer {
             Writer::Responses(turn) => turn.fail(&mut self.out, error),
             Writer::Dialect(w) => w.fail(&mut self.out, error),

@@ -125,6 +125,14 @@ impl Clock {
         self.encode += took;
     }
 
+    /// Its parts since it was submitted: name, begin, end.
+    pub(crate) fn parts(&self, submitted: Instant) -> [(&'static str, Option<Instant>, Option<Instant>); 3] {
+        let Self { admitted, prefilled, first, last, .. } = *self;
+        let submitted = admitted.map_or(submitted, |at| at.min(submitted));
+        let prefilled = prefilled.or(first);
+        [("queue", Some(submitted), admitted), ("prefill", admitted, prefilled), ("decode", prefilled, last)]
+    }
+
     pub(crate) fn timings(&self, c: &Counts) -> Timings {
         let between = |a: Option<Instant>, b: Option<Instant>| match (a, b) {
             (Some(a), Some(b)) => b.saturating_duration_since(a),

@@ -73,7 +73,7 @@ impl ToolSet {
         for (at, (tool, spec)) in tools.list.iter().zip(&self.specs).enumerate() {
             let alone = match (grammar, &spec.input) {
                 (ToolGrammar::Raw(raw), ToolInput::Text(Some(own))) if raw == own => Err(error.clone()),
-                (ToolGrammar::Calls(_), ToolInput::Json(Some(schema))) => {
+                (ToolGrammar::Calls(_) | ToolGrammar::CallsAfter { .. }, ToolInput::Json(Some(schema))) => {
                     let schema = schema.to_string();
                     kit.grammars.compile(&kit.tokenizer, &GrammarSpec::JsonSchema(&schema))?.map(|_| ())
                 }

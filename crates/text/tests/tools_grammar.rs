@@ -18,16 +18,22 @@ use text::{
 use walk::{Walker, quantile};
 
 const TAG: u32 = 258;
+/// Tokens that reach over the beginning or the end of the tag, as they are written in a vocabulary (Ċ is a line break).
+const ACROSS: [&str; 8] = [">Ċ", ">Ċ{", ">x", "x<tool_", "call>Ċ", "call>\"", "<tool_call>Ċ{\"", "<<tool_call>Ċ<"];
 
-/// Bytes alone, the tag as one token, and one token that ends an answer.
+/// Bytes, the tag as one token, tokens across it, and one token that ends an answer.
 fn tiny() -> (Arc<Tokenizer>, GrammarEngine) {
     let bytes: Vec<String> = (0..=255u8).map(|b| walk::byte_char(b).to_string()).collect();
     let spec = VocabSpec {
         model: VocabModel::Bpe,
         pre: "gpt-2".to_owned(),
-        tokens: bytes.iter().map(String::as_str).chain(["</s>", "<unk>", "<tool_call>"]).collect(),
-        kinds: [vec![TokenKind::Normal; 256], vec![TokenKind::Control, TokenKind::Unknown, TokenKind::UserDefined]]
-            .concat(),
+        tokens: bytes.iter().map(String::as_str).chain(["</s>", "<unk>", "<tool_call>"]).chain(ACROSS).collect(),
+        kinds: [
+            vec![TokenKind::Normal; 256],
+            vec![TokenKind::Control, TokenKind::Unknown, TokenKind::UserDefined],
+            vec![TokenKind::Normal; ACROSS.len()],
+        ]
+        .concat(),
         scores: vec![],
         merges: [].into_iter().collect(),
         bos: None,
@@ -68,19 +74,42 @@ fn time() -> ToolSpec {
     tool("time", Some(json!({ "properties": { "utc": { "type": "boolean" } }, "additionalProperties": false })), false)
 }
 
-const FORMATS: [ToolFormat; 4] = [ToolFormat::Hermes, ToolFormat::Llama3, ToolFormat::Mistral, ToolFormat::Generic];
+const FORMATS: [ToolFormat; 6] = [
+    ToolFormat::Hermes,
+    ToolFormat::Xml,
+    ToolFormat::Llama3,
+    ToolFormat::Mistral,
+    ToolFormat::MistralNamed,
+    ToolFormat::Generic,
+];
+
+/// A call as Qwen3-Coder's template writes it.
+fn as_xml(name: &str, input: &str) -> String {
+    let mut out = format!("<function={name}>\n");
+    match serde_json::from_str(input) {
+        Ok(Value::Object(o)) => o.iter().for_each(|(key, v)| {
+            let bare = v.as_str().map_or_else(|| v.to_string(), str::to_owned);
+            out.push_str(&format!("<parameter={key}>\n{bare}\n</parameter>\n"));
+        }),
+        _ => out.push_str(input),
+    }
+    out + "</function>"
+}
 
 /// A call as the grammar writes it.
 fn written(format: &ToolFormat, calls: &[(&str, &str)]) -> String {
     let key = if *format == ToolFormat::Llama3 { "parameters" } else { "arguments" };
-    let calls: Vec<String> =
-        calls.iter().map(|(name, input)| format!("{{\"name\": \"{name}\", \"{key}\": {input}}}")).collect();
+    let one = |(name, input): &(&str, &str)| match format {
+        ToolFormat::Xml => as_xml(name, input),
+        _ => format!("{{\"name\": \"{name}\", \"{key}\": {input}}}"),
+    };
+    let calls: Vec<String> = calls.iter().map(one).collect();
     match format {
-        ToolFormat::Hermes => {
+        ToolFormat::Hermes | ToolFormat::Xml => {
             calls.iter().map(|c| format!("<tool_call>\n{c}\n</tool_call>")).collect::<Vec<_>>().join("\n")
         }
         ToolFormat::Llama3 => calls.join("; "),
-        ToolFormat::Mistral => format!("[{}]", calls.join(", ")),
+        ToolFormat::Mistral | ToolFormat::MistralNamed => format!("[{}]", calls.join(", ")),
         _ => calls.join("\n"),
     }
 }
@@ -159,7 +188,7 @@ fn a_strict_tool_leaves_text_free_and_binds_the_call() {
         assert!(case.takes(&good) && !case.takes(&bad), "{format:?}");
         // Not strict: any object.
         assert!(case.takes(&written(&format, &[("time", r#"{"utc": "x", "y": [1]}"#)])), "{format:?}");
-        if format == ToolFormat::Hermes {
+        if matches!(format, ToolFormat::Hermes | ToolFormat::Xml) {
             assert!(case.takes(&format!("Let me see.\n{good}\n{good}")));
             assert!(!case.takes(&format!("Let me see.\n{bad}")) && !case.takes(&format!("{good}\n{bad}")));
             assert!(!case.takes("<tool_call>"), "a call that is begun is made");
@@ -167,6 +196,41 @@ fn a_strict_tool_leaves_text_free_and_binds_the_call() {
     }
     let plan = ToolFormat::Hermes.plan(&[weather(false)], Calls::Auto, true, None).unwrap();
     assert_eq!(plan.grammar, None, "nothing to follow");
+}
+
+/// Differential: a token is allowed where its bytes are, one by one, and leaves the same behind.
+#[test]
+fn tokens_across_the_tag_are_allowed_as_their_bytes_are() {
+    let Case { tokenizer, grammar } = Case::new(&ToolFormat::Hermes, &[weather(true), time()], Calls::Auto, true);
+    let mut w = Walker::new(&tokenizer);
+    let call = written(&ToolFormat::Hermes, &[("time", "{\"utc\": true}")]);
+    let (mut n_allowed, mut n_barred) = (0, 0);
+    for text in [format!("a<tool_<tool_call {call}\n{call}"), "<<tool_call<tool_call".to_owned(), call] {
+        let mut matcher = grammar.matcher();
+        for byte in text.bytes() {
+            for wide in TAG..TAG + 1 + ACROSS.len() as u32 {
+                assert!(w.allow(&mut matcher));
+                let is_allowed = w.has(wide);
+                let (mut narrow, bytes) = (matcher.copy(), tokenizer.token_bytes(wide).to_vec());
+                let is_possible = bytes.iter().all(|b| {
+                    let is_allowed = w.allow(&mut narrow) && w.has(u32::from(*b));
+                    narrow.accept(u32::from(*b));
+                    is_allowed
+                });
+                assert_eq!(is_allowed, is_possible, "{:?} in {text}", String::from_utf8_lossy(&bytes));
+                (n_allowed, n_barred) = (n_allowed + u32::from(is_allowed), n_barred + u32::from(!is_allowed));
+                if is_allowed {
+                    let mut taken = matcher.copy();
+                    taken.accept(wide);
+                    let left = [taken, narrow].map(|mut m| (w.allow(&mut m), w.mask.clone()));
+                    assert_eq!(left[0], left[1], "after {:?} in {text}", String::from_utf8_lossy(&bytes));
+                }
+            }
+            assert!(w.allow(&mut matcher) && w.has(u32::from(byte)), "{text}");
+            matcher.accept(u32::from(byte));
+        }
+    }
+    assert!(n_allowed > 200 && n_barred > 200, "{n_allowed} {n_barred}");
 }
 
 #[test]
@@ -231,6 +295,55 @@ fn noise_is_read_as_calls_that_are_right() {
     }
 }
 
+/// Under the grammar of bare values every answer has the types, words and lengths that the schema asks for, as the parser reads it;
+/// what bare values cannot be held to is written as JSON between the same tags.
+#[test]
+fn bare_values_are_held_to_their_schema() {
+    let schema = json!({ "type": "object", "properties": {
+        "text": { "type": "string", "minLength": 1, "maxLength": 5 }, "word": { "enum": ["a \"b\"", "c\\"] }, "flag": { "type": "boolean" },
+        "n": { "$ref": "#/$defs/n" }, "list": { "type": "array", "items": { "enum": ["x", null] }, "maxItems": 2 } },
+        "required": ["text", "word", "n"], "additionalProperties": false, "$defs": { "n": { "enum": [1, 22] } } });
+    let pattern = json!({ "type": "object", "properties": { "text": { "type": "string", "pattern": "^[ab]{1,3}$" } },
+        "required": ["text"], "additionalProperties": false });
+    let (tokenizer, engine) = tiny();
+    let mut seen = std::collections::BTreeSet::new();
+    for (is_bare, schema) in [(true, schema), (false, pattern)] {
+        let tools = [tool("f", Some(schema), true)];
+        for calls in [Calls::Required, Calls::Named(0)] {
+            let plan = ToolFormat::Xml.plan(&tools, calls, false, None).unwrap();
+            let grammar = engine.compile(&plan.grammar.as_ref().unwrap().spec()).unwrap();
+            for seed in 0..40 {
+                let said = Walker::new(&tokenizer).babble(&mut grammar.matcher(), seed, 2000).expect("comes to an end");
+                let said = String::from_utf8(said).unwrap();
+                assert_eq!(said.contains("<function=f>"), is_bare, "{said}");
+                let (mut parser, mut parts) = (plan.parser(&tools), Vec::new());
+                parser.push(&said, &mut parts);
+                parser.finish(&mut parts);
+                let [ToolPart::Begin { .. }, ToolPart::Arguments(arguments), ToolPart::End] = &parts[..] else {
+                    panic!("{said}: {parts:?}")
+                };
+                let o: Value = serde_json::from_str(arguments).unwrap_or_else(|e| panic!("{e}: {arguments} of {said}"));
+                let text = o["text"].as_str().unwrap();
+                let is_in = |key: &str, values: Value| values.as_array().unwrap().contains(&o[key]);
+                if is_bare {
+                    assert!((1..=5).contains(&text.chars().count()), "{said}");
+                    assert!(
+                        is_in("word", json!(["a \"b\"", "c\\"])) && is_in("n", json!([1, 22])),
+                        "{arguments} of {said}"
+                    );
+                    assert!(o["flag"].is_null() || o["flag"].is_boolean());
+                    let items = o["list"].as_array().cloned().unwrap_or_default();
+                    assert!(items.len() <= 2 && items.iter().all(|i| i.is_null() || i == "x"), "{arguments}");
+                } else {
+                    assert!((1..=3).contains(&text.len()) && text.bytes().all(|b| matches!(b, b'a' | b'b')), "{said}");
+                }
+                seen.extend(o.as_object().unwrap().keys().cloned());
+            }
+        }
+    }
+    assert_eq!(seen.len(), 5, "optional ones come, too: {seen:?}");
+}
+
 #[test]
 fn schemas_of_strangers_are_bounded() {
     let plan = |tools: &[ToolSpec]| ToolFormat::Hermes.plan(tools, Calls::Required, true, None);
@@ -271,18 +384,18 @@ fn masks_are_quick_on_a_real_vocabulary() {
         .collect();
     tools.push(weather(true));
     let prose = "I'll look at the weather in Ulm first.\n\n```rust\nfn main() {\n    println!(\"{}\", 1 < 2);\n}\n```\nDann sehen wir weiter: 天気.\n";
-    let call = |name, input: &str| written(&ToolFormat::Hermes, &[(name, input)]);
-    let two = [
-        call("get_weather", r#"{"city": "Ulm", "days": 2}"#),
-        call("tool_3", r#"{"path": "src/main.rs", "n": 12, "list": ["a b", "c"]}"#),
-    ]
-    .join("\n");
-    for (name, calls, answer) in [
-        ("auto, text", Calls::Auto, prose.repeat(10)),
-        ("auto, text and calls", Calls::Auto, format!("{prose}{two}")),
-        ("required", Calls::Required, two),
+    let two = |format| {
+        let weather = ("get_weather", r#"{"city": "Ulm", "days": 2}"#);
+        written(format, &[weather, ("tool_3", r#"{"path": "src/main.rs", "n": 12, "list": ["a b", "c"]}"#)])
+    };
+    for (format, name, calls, answer) in [
+        (ToolFormat::Hermes, "auto, text", Calls::Auto, prose.repeat(10)),
+        (ToolFormat::Hermes, "auto, text and calls", Calls::Auto, format!("{prose}{}", two(&ToolFormat::Hermes))),
+        (ToolFormat::Hermes, "required", Calls::Required, two(&ToolFormat::Hermes)),
+        (ToolFormat::Xml, "xml, auto, text and calls", Calls::Auto, format!("{prose}{}", two(&ToolFormat::Xml))),
+        (ToolFormat::Xml, "xml, required", Calls::Required, two(&ToolFormat::Xml)),
     ] {
-        let plan = ToolFormat::Hermes.plan(&tools, calls, true, None).unwrap();
+        let plan = format.plan(&tools, calls, true, None).unwrap();
         let start = std::time::Instant::now();
         let grammar = engine.compile(&plan.grammar.unwrap().spec()).unwrap();
         let compile_ms = start.elapsed().as_secs_f64() * 1e3;

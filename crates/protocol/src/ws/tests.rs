@@ -1,6 +1,8 @@
 //! Frames as clients send them, whole, in pieces and wrong; the vectors of both RFCs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// A client's frame, masked.
@@ -196,4 +198,95 @@ fn a_close_reason_is_cut_between_characters() {
     close(&mut out, 1001, &"é".repeat(100));
     assert_eq!((out[0], out[1]), (0x88, 2 + 122));
     assert!(std::str::from_utf8(&out[4..]).is_ok());
+}
+
+/// What a client sends: messages in fragments, with control frames between them, each under a mask of its own.
+#[derive(Clone, Debug)]
+struct Sent {
+    is_text: bool,
+    fragments: Vec<(Vec<u8>, [u8; 4])>,
+    /// A ping after each fragment but the last, where there is one.
+    pings: Vec<Option<Vec<u8>>>,
+}
+
+fn sent() -> impl Strategy<Value = Sent> {
+    let bytes = |most| prop::collection::vec(any::<u8>(), 0..most);
+    let fragments = prop::collection::vec((prop_oneof![4 => bytes(40), 1 => bytes(400)], any::<[u8; 4]>()), 1..5);
+    let pings = prop::collection::vec(prop::option::weighted(0.3, bytes(20)), 4);
+    (any::<bool>(), fragments, pings).prop_map(|(is_text, fragments, pings)| Sent { is_text, fragments, pings })
+}
+
+/// A frame, written down plainly.
+fn masked(first: u8, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
+    let mut out = vec![first];
+    if payload.len() < 126 {
+        out.push(0x80 | payload.len() as u8);
+    } else {
+        out.push(0x80 | 126);
+        out.extend((payload.len() as u16).to_be_bytes());
+    }
+    out.extend(mask);
+    out.extend(payload.iter().enumerate().map(|(i, b)| b ^ mask[i % 4]));
+    out
+}
+
+/// The bytes of all of it, and the messages in the order in which they become whole.
+fn written(all: &[Sent]) -> (Vec<u8>, Vec<Message>) {
+    let (mut bytes, mut messages) = (Vec::new(), Vec::new());
+    for s in all {
+        let last = s.fragments.len() - 1;
+        for (i, (payload, mask)) in s.fragments.iter().enumerate() {
+            let op = if i > 0 { 0 } else { 2 - u8::from(s.is_text) };
+            bytes.extend(masked(if i == last { 0x80 | op } else { op }, payload, *mask));
+            if let Some(ping) = s.pings[i].as_ref().filter(|_| i < last) {
+                bytes.extend(masked(0x89, ping, [1, 2, 3, 4]));
+                messages.push(Message::Ping(ping.clone()));
+            }
+        }
+        messages.push(data(s.is_text, &s.fragments.iter().flat_map(|f| f.0.clone()).collect::<Vec<u8>>()));
+    }
+    (bytes, messages)
+}
+
+/// Messages, and the error that ended them, of bytes that come in pieces of these lengths, over and over.
+fn read_cut(bytes: &[u8], cuts: &[usize]) -> (Vec<Message>, Option<WsError>) {
+    let (mut reader, mut all, mut rest) = (Reader::new(2000, true), Vec::new(), bytes);
+    for n in cuts.iter().cycle() {
+        if rest.is_empty() {
+            break;
+        }
+        let (mut piece, later) = rest.split_at((*n).min(rest.len()));
+        rest = later;
+        while !piece.is_empty() {
+            match reader.push(&mut piece) {
+                Ok(message) => all.extend(message),
+                Err(e) => return (all, Some(e)),
+            }
+        }
+    }
+    (all, None)
+}
+
+fn cuts() -> impl Strategy<Value = Vec<usize>> {
+    prop::collection::vec(prop_oneof![3 => 1usize..8, 1 => 1usize..600], 1..12)
+}
+
+proptest! {
+    #[test]
+    fn any_cut_gives_the_messages_that_were_sent(all in prop::collection::vec(sent(), 0..5), cuts in cuts()) {
+        let (bytes, messages) = written(&all);
+        prop_assert_eq!(read_cut(&bytes, &cuts), (messages, None));
+    }
+
+    #[test]
+    fn any_cut_of_broken_frames_gives_the_same(
+        all in prop::collection::vec(sent(), 1..4), cuts in cuts(), flips in prop::collection::vec(any::<(prop::sample::Index, u8)>(), 1..4),
+    ) {
+        let (mut bytes, _) = written(&all);
+        for (at, with) in flips {
+            let at = at.index(bytes.len());
+            bytes[at] ^= with;
+        }
+        prop_assert_eq!(read_cut(&bytes, &cuts), read_cut(&bytes, &[bytes.len()]));
+    }
 }

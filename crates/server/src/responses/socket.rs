@@ -31,6 +31,7 @@ use crate::responses::wire::{Gone, Wire};
 use crate::responses::{prepare, resolve};
 use crate::runner::Note;
 use crate::timing::{Arrival, Sent};
+use crate::trace::{self, Trace};
 
 /// Events are sent when they have grown to this many bytes, even if more is ready.
 const SEND_BYTES: usize = 16 * 1024;
@@ -77,13 +78,15 @@ struct Who {
     /// Those that show a key.
     headers: HeaderMap,
     ip: IpAddr,
+    /// Where the traces of its turns go on.
+    trace: Option<trace::Context>,
 }
 
 impl Who {
     fn of(headers: &HeaderMap, ip: IpAddr) -> Self {
         let shows_key = headers.iter().filter(|(name, _)| auth::KEY_HEADERS.contains(name));
         let headers = shows_key.map(|(name, value)| (name.clone(), value.clone())).collect();
-        Self { headers, ip }
+        Self { headers, ip, trace: trace::context() }
     }
 }
 
@@ -328,7 +331,8 @@ impl Session {
             let prepared = on_text_pool(&app, timed).await?;
             started(&app, &prepared, &origin).await
         };
-        let job = async move { auth::answering(&caller, job).await };
+        let trace = Trace::turn(&self.app, self.who.trace);
+        let job = async move { trace::within(trace, auth::answering(&caller, job)).await };
         self.work = Work::Starting { turn, job: Box::pin(job) };
         Ok(())
     }

@@ -22,6 +22,13 @@ pub enum GrammarSpec<'a> {
     Lark(&'a str),
     /// Tool calls, in Lark that `ToolFormat::plan` wrote: its schemas have been checked.
     Calls(&'a str),
+    /// The same, from this marker on: before it everything is allowed, also an end.
+    CallsAfter {
+        /// Not empty.
+        marker: &'a str,
+        /// The marker is in it, as a comment.
+        text: &'a str,
+    },
     /// llguidance's own: Lark, or JSON with a list of `grammars`.
     Native(&'a str),
 }
@@ -36,6 +43,7 @@ impl<'a> GrammarSpec<'a> {
             Self::Lark(text) => (3, text),
             Self::Calls(text) => (4, text),
             Self::Native(text) => (5, text),
+            Self::CallsAfter { text, .. } => (6, text),
         }
     }
 }
@@ -58,7 +66,9 @@ pub(super) fn compile(factory: &ParserFactory, spec: &GrammarSpec<'_>) -> Result
             check_rules(text)?;
             parser(factory, TopLevelGrammar::from_lark((*text).to_owned()))
         }
-        GrammarSpec::Calls(text) => parser(factory, TopLevelGrammar::from_lark((*text).to_owned())),
+        GrammarSpec::Calls(text) | GrammarSpec::CallsAfter { text, .. } => {
+            parser(factory, TopLevelGrammar::from_lark((*text).to_owned()))
+        }
         GrammarSpec::Native(text) => {
             check_rules(text)?;
             parser(factory, guarded(|| TopLevelGrammar::from_lark_or_grammar_list(text))?)

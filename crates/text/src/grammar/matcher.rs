@@ -9,10 +9,14 @@ use llguidance::api::StopReason;
 
 use super::Vocab;
 use super::compile::guarded;
+use super::prelude::{self, Prelude};
+use crate::TextError;
 
 /// The state of one answer. Its methods are those of the engine's constraints.
 pub struct Matcher {
     vocab: Arc<Vocab>,
+    /// Free text, which comes first; then the parser is at its beginning.
+    prelude: Option<Prelude>,
     parser: TokenParser,
     /// The last tokens of the answer, at most `GRAMMAR_TAIL_TOKENS`.
     tail: Vec<TokenId>,
@@ -30,7 +34,13 @@ enum State {
 
 impl Matcher {
     pub(super) fn new(parser: TokenParser, vocab: Arc<Vocab>) -> Self {
-        Self { vocab, parser, tail: Vec::with_capacity(GRAMMAR_TAIL_TOKENS + 1), state: State::Open }
+        Self { vocab, prelude: None, parser, tail: Vec::with_capacity(GRAMMAR_TAIL_TOKENS + 1), state: State::Open }
+    }
+
+    /// What the parser demands begins after this marker; before it everything is allowed.
+    pub(super) fn begin_after(&mut self, marker: &str) -> Result<(), TextError> {
+        self.prelude = Some(guarded(|| Ok(Prelude::new(marker, &self.vocab, &mut self.parser)))?);
+        Ok(())
     }
 
     /// Sets the bit of every token that may come next, and of the tokens that end an answer if it may end here.
@@ -38,6 +48,10 @@ impl Matcher {
     pub fn allow(&mut self, mask: &mut [u32]) -> bool {
         if self.state != State::Open {
             return false;
+        }
+        if let Some(prelude) = &self.prelude {
+            prelude.allow(mask, &self.vocab.usable);
+            return true;
         }
         let Ok(allowed) = guarded(|| self.parser.compute_mask()) else {
             let is_end = self.parser.stop_reason() == StopReason::NoExtension;
@@ -58,10 +72,7 @@ impl Matcher {
             self.state = State::Failed;
             return;
         }
-        let taken = guarded(|| {
-            self.parser.consume_token(token)?;
-            self.parser.check_stop()
-        });
+        let taken = if self.prelude.is_some() { self.accept_free(token) } else { self.take(&[token]) };
         self.state = match taken {
             Ok(false) => State::Open,
             Ok(true) => State::Done,
@@ -73,13 +84,37 @@ impl Matcher {
         self.tail.push(token);
     }
 
+    /// True if the answer is complete.
+    fn take(&mut self, tokens: &[TokenId]) -> Result<bool, TextError> {
+        guarded(|| {
+            for token in tokens {
+                self.parser.consume_token(*token)?;
+            }
+            self.parser.check_stop()
+        })
+    }
+
+    /// The same while the text is free. With the marker the parser takes over, and what the token brings beyond it goes there.
+    fn accept_free(&mut self, token: TokenId) -> Result<bool, TextError> {
+        let tokenizer = Arc::clone(&self.vocab.tokenizer);
+        if tokenizer.is_eog(token) {
+            return Ok(true);
+        }
+        let rest = self.prelude.as_mut().and_then(|p| p.accept(tokenizer.token_bytes(token)));
+        let Some(rest) = rest else { return Ok(false) };
+        self.prelude = None;
+        let unspelled = || TextError::grammar("", "the vocabulary lacks bytes of a token");
+        let rest = prelude::spelled(&self.parser, rest).ok_or_else(unspelled)?;
+        self.take(&rest)
+    }
+
     /// Appends the tokens that must come next whatever the model thinks, and accepts them.
     ///
     /// A text can be spelled in many ways, and models are at home in one of them, the tokenizer's. So tokens are forced only
     /// where that one is sure: the text before, too, is spelled that way, and no token of the vocabulary that the grammar allows
     /// reaches over the end of what is forced. At the beginning of an answer nothing is forced: what stands before is unknown.
     pub fn force(&mut self, tokens: &mut Vec<TokenId>) {
-        if self.state != State::Open || self.tail.is_empty() {
+        if self.state != State::Open || self.prelude.is_some() || self.tail.is_empty() {
             return;
         }
         let Ok(forced) = guarded(|| Ok(self.sure())) else {
@@ -133,7 +168,13 @@ impl Matcher {
     pub fn copy(&self) -> Self {
         let mut tail = Vec::with_capacity(GRAMMAR_TAIL_TOKENS + 1);
         tail.extend_from_slice(&self.tail);
-        Self { vocab: Arc::clone(&self.vocab), parser: self.parser.deep_clone(), tail, state: self.state }
+        Self {
+            vocab: Arc::clone(&self.vocab),
+            prelude: self.prelude.clone(),
+            parser: self.parser.deep_clone(),
+            tail,
+            state: self.state,
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod compile;
 mod matcher;
+mod prelude;
 pub(crate) mod schema;
 #[cfg(test)]
 mod tests;
@@ -59,6 +60,9 @@ impl GrammarEngine {
         // A schema can refer to itself for ever. The mask stays in the caches that copies begin with.
         if !start.allow(&mut vec![0; self.vocab.usable.len()]) && start.is_failed() {
             return Err(TextError::grammar("", "no text follows this grammar: it allows nothing to begin with"));
+        }
+        if let GrammarSpec::CallsAfter { marker, .. } = spec {
+            start.begin_after(marker)?;
         }
         Ok(Grammar { start })
     }

@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
+use super::named::{ARGS, CALL_ID};
 use super::parser::Wrap;
+use super::xml::FUNCTION;
 
 /// The form in which a model was taught to write calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +16,10 @@ pub enum ToolFormat {
     Llama3,
     /// `[TOOL_CALLS][{"name": ..., "arguments": {...}}]`: Mistral.
     Mistral,
+    /// `[TOOL_CALLS]NAME[ARGS]{...}`: Mistral since Small 3.2.
+    MistralNamed,
+    /// `<tool_call>\n<function=NAME>\n<parameter=KEY>\nVALUE\n</parameter>\n</function>\n</tool_call>`: Qwen3-Coder.
+    Xml,
     /// Any of these: the template has tools, in a form that is not known here.
     Generic,
     /// The whole answer is what this tool takes.
@@ -43,6 +49,10 @@ pub(super) struct Forms {
     n_tags: usize,
     has_mistral: bool,
     has_python: bool,
+    /// Calls as XML, between tags or without.
+    pub(super) has_xml: bool,
+    /// A name and its arguments after Mistral's mark.
+    pub(super) has_named: bool,
     /// A fenced block at the beginning of a line.
     pub(super) has_fences: bool,
     /// An object, or a list of them, at the beginning of the answer.
@@ -60,12 +70,14 @@ pub(super) enum Marker {
     Whole(Wrap),
     /// A fence, and the first character of the object in it.
     Object,
+    /// The beginning of a call as XML.
+    Function,
 }
 
 impl Forms {
     pub(super) fn opens_with(&self, c: char) -> bool {
         match c {
-            '<' => self.n_tags > 0 || self.has_python,
+            '<' => self.n_tags > 0 || self.has_python || self.has_xml,
             _ => self.has_mistral,
         }
     }
@@ -78,6 +90,12 @@ impl Forms {
         let mistral = self.has_mistral.then_some((MISTRAL, Wrap::List { is_marked: true }));
         let python = self.has_python.then_some((PYTHON, Wrap::Bare { is_marked: true }));
         let mut found = Marker::None;
+        if self.has_xml && FUNCTION.starts_with(held) {
+            if held == FUNCTION {
+                return Marker::Function;
+            }
+            found = Marker::Partial;
+        }
         for (open, wrap) in tags.chain(mistral).chain(python) {
             if open == held {
                 return Marker::Whole(wrap);
@@ -117,7 +135,9 @@ impl ToolFormat {
         let Some(source) = template.filter(|s| Self::knows_tools(s)) else { return Self::Hermes };
         let has = |part: &str| source.contains(part);
         match () {
+            () if has(MISTRAL) && has(ARGS) => Self::MistralNamed,
             () if has(MISTRAL) => Self::Mistral,
+            () if has("<tool_call>") && has(FUNCTION) && has("<parameter=") => Self::Xml,
             // Others put XML between the same tags.
             () if has("<tool_call>") && !has("<function=") && !has("<arg_key>") => Self::Hermes,
             () if has("<|start_header_id|>") && has("\"parameters\": ") => Self::Llama3,
@@ -148,13 +168,24 @@ impl ToolFormat {
         text
     }
 
+    /// What begins a call wherever it stands in an answer.
+    pub(super) fn opening(&self) -> Option<&'static str> {
+        matches!(self, Self::Hermes | Self::Xml).then_some(TAGS[0].0)
+    }
+
+    /// Its calls under a grammar are a list.
+    pub(super) fn is_mistral(&self) -> bool {
+        matches!(self, Self::Mistral | Self::MistralNamed)
+    }
+
     /// Texts that mark calls, and that a vocabulary may have as tokens which answers do not show otherwise.
     pub fn markers(&self) -> &'static [&'static str] {
         match self {
-            Self::Hermes => &["<tool_call>", "</tool_call>"],
+            Self::Hermes | Self::Xml => &["<tool_call>", "</tool_call>"],
             Self::Llama3 => &[PYTHON],
             Self::Mistral => &[MISTRAL],
-            Self::Generic => &["<tool_call>", "</tool_call>", PYTHON, MISTRAL],
+            Self::MistralNamed => &[MISTRAL, ARGS, CALL_ID],
+            Self::Generic => &["<tool_call>", "</tool_call>", PYTHON, MISTRAL, ARGS, CALL_ID],
             Self::Raw { .. } => &[],
         }
     }
@@ -163,8 +194,10 @@ impl ToolFormat {
     pub(super) fn forms(&self) -> Forms {
         Forms {
             n_tags: TAGS.len(),
-            has_mistral: matches!(self, Self::Mistral | Self::Generic),
+            has_mistral: matches!(self, Self::Mistral | Self::MistralNamed | Self::Generic),
             has_python: matches!(self, Self::Llama3 | Self::Generic),
+            has_xml: matches!(self, Self::Xml | Self::Generic),
+            has_named: matches!(self, Self::MistralNamed | Self::Generic),
             has_fences: true,
             has_bare: true,
         }
@@ -173,11 +206,14 @@ impl ToolFormat {
     /// The model's own form alone.
     pub(super) fn own_forms(&self) -> Forms {
         Forms {
-            n_tags: usize::from(*self == Self::Hermes),
-            has_mistral: *self == Self::Mistral,
+            n_tags: usize::from(matches!(self, Self::Hermes | Self::Xml)),
+            has_mistral: self.is_mistral(),
             has_python: *self == Self::Llama3,
+            has_xml: *self == Self::Xml,
+            // Only the list is checked.
+            has_named: false,
             has_fences: false,
-            has_bare: matches!(self, Self::Llama3 | Self::Mistral | Self::Generic),
+            has_bare: self.is_mistral() || matches!(self, Self::Llama3 | Self::Generic),
         }
     }
 }

@@ -9,6 +9,7 @@ use base::limits::{GRAMMAR_BYTES_MAX, GRAMMAR_PROPERTIES_MAX, TOOL_CALLS_FORCED_
 use serde_json::{Value, json};
 
 use super::parser::ToolParser;
+use super::xml_grammar::{self, text_schema};
 use super::{Calls, TextGrammar, ToolFormat, ToolInput, ToolSpec};
 use crate::TextError;
 use crate::grammar::{GrammarSpec, check, schema};
@@ -18,6 +19,13 @@ use crate::grammar::{GrammarSpec, check, schema};
 pub enum ToolGrammar {
     /// Ours, in Lark.
     Calls(String),
+    /// The same, from this marker on.
+    CallsAfter {
+        /// Before it the text is free.
+        marker: &'static str,
+        /// It is in it, as a comment.
+        text: String,
+    },
     /// A tool's own, for the whole answer.
     Raw(TextGrammar),
 }
@@ -27,6 +35,7 @@ impl ToolGrammar {
     pub fn spec(&self) -> GrammarSpec<'_> {
         match self {
             Self::Calls(text) => GrammarSpec::Calls(text),
+            Self::CallsAfter { marker, text } => GrammarSpec::CallsAfter { marker, text },
             Self::Raw(TextGrammar::Lark(text)) => GrammarSpec::Lark(text),
             Self::Raw(TextGrammar::Regex(text)) => GrammarSpec::Regex(text),
         }
@@ -88,26 +97,34 @@ impl ToolFormat {
             return Ok(plan(self, None, false, is_single));
         }
         let callable = if let (Calls::Named(_), Some(one)) = (calls, one) { vec![one] } else { allowed };
+        // Text, until it says that a call begins, which then must be one.
+        let marker = self.opening().filter(|_| calls == Calls::Auto && answer.is_none());
         let mut text = String::new();
-        self.write_start(&mut text, calls == Calls::Auto, is_single, answer);
+        match marker {
+            Some(marker) => {
+                let _ = writeln!(text, "// after {marker}\nstart: \"\\n\" {}", self.calls(is_single));
+            }
+            None => self.write_start(&mut text, calls == Calls::Auto, is_single, answer),
+        }
         self.write_calls(&mut text, &callable, calls != Calls::Auto)?;
-        Ok(plan(self, Some(ToolGrammar::Calls(text)), is_strict, is_single))
+        let grammar = match marker {
+            Some(marker) => ToolGrammar::CallsAfter { marker, text },
+            None => ToolGrammar::Calls(text),
+        };
+        Ok(plan(self, Some(grammar), is_strict, is_single))
     }
 
     /// The rule `start`, over `call`.
     fn write_start(&self, text: &mut String, is_auto: bool, is_single: bool, answer: Option<&GrammarSpec<'_>>) {
         // A lexer cannot tell a call without marks from an answer of JSON, so then calls have tags, which are always read.
-        let marked = if answer.is_some() && is_auto && *self != Self::Mistral { &Self::Hermes } else { self };
-        let (open, between, close) = match marked {
-            Self::Hermes => ("\"<tool_call>\\n\"", "\"\\n</tool_call>\\n<tool_call>\\n\"", "\"\\n</tool_call>\""),
-            Self::Llama3 => ("", "\"; \"", ""),
-            Self::Mistral => ("\"[\"", "\", \"", "\"]\""),
-            Self::Generic | Self::Raw { .. } => ("", "\"\\n\"", ""),
+        let is_marked = self.is_mistral() || *self == Self::Xml;
+        let marked = if answer.is_some() && is_auto && !is_marked { &Self::Hermes } else { self };
+        let open = match marked {
+            Self::Hermes | Self::Xml => "\"<tool_call>\\n\"",
+            Self::Mistral | Self::MistralNamed => "\"[\"",
+            _ => "",
         };
-        let calls = match is_single {
-            true => format!("call {close}"),
-            false => format!("call ({between} call){{0,{}}} {close}", TOOL_CALLS_FORCED_MAX - 1),
-        };
+        let calls = marked.calls(is_single);
         match (is_auto, answer) {
             (false, _) => _ = writeln!(text, "start: {open} {calls}"),
             (true, Some(answer)) => {
@@ -117,18 +134,25 @@ impl ToolFormat {
                 };
                 let _ = writeln!(text, "start: {open} {calls} | answer\nanswer: %json {schema}");
             }
-            // Text without a call; or text up to the first call, which then must be one.
-            (true, None) if *self == Self::Hermes => {
-                text.push_str("start: NONE | some\n");
-                text.push_str("NONE: /(?s:.*)/ & ~/(?s:.*)<tool_call>(?s:.*)/\n");
-                let _ = writeln!(text, "some: head \"\\n\" {calls}");
-                text.push_str("head[suffix=\"<tool_call>\"]: /(?s:.*)/\n");
-            }
             (true, None) => {
                 // A call is the whole answer, and begins as text does not.
-                let first = if *self == Self::Mistral { "\\[{" } else { "{" };
+                let first = if self.is_mistral() { "\\[{" } else { "{" };
                 let _ = writeln!(text, "start: NONE | {open} {calls}\nNONE: /([^\\s{first}](?s:.*))?/");
             }
+        }
+    }
+
+    /// Calls and what ends them, without what opens the first one.
+    fn calls(&self, is_single: bool) -> String {
+        let (between, close) = match self {
+            Self::Hermes | Self::Xml => ("\"\\n</tool_call>\\n<tool_call>\\n\"", "\"\\n</tool_call>\""),
+            Self::Llama3 => ("\"; \"", ""),
+            Self::Mistral | Self::MistralNamed => ("\", \"", "\"]\""),
+            Self::Generic | Self::Raw { .. } => ("\"\\n\"", ""),
+        };
+        match is_single {
+            true => format!("call {close}"),
+            false => format!("call ({between} call){{0,{}}} {close}", TOOL_CALLS_FORCED_MAX - 1),
         }
     }
 
@@ -145,25 +169,29 @@ impl ToolFormat {
         let mut n_properties = 0;
         for (i, tool) in tools {
             let input = match &tool.input {
-                ToolInput::Text(_) => text_schema(),
-                ToolInput::Json(Some(schema)) if tool.strict || is_forced => schema.clone(),
-                ToolInput::Json(_) => json!({}),
+                ToolInput::Text(_) => Some(text_schema()),
+                ToolInput::Json(schema) => schema.clone().filter(|_| tool.strict || is_forced),
             };
-            let schema = object_schema(input, &mut n_properties).map_err(|e| (*i, e))?;
-            let name = &tool.name;
+            let (is_any, name) = (input.is_none(), &tool.name);
+            let schema = object_schema(input.unwrap_or(json!({})), &mut n_properties).map_err(|e| (*i, e))?;
+            if *self == Self::Xml && is_any {
+                xml_grammar::write_any_call(text, *i, name);
+                continue;
+            }
+            if *self == Self::Xml && xml_grammar::write_call(text, *i, name, &schema) {
+                check_bytes(text).map_err(|e| (*i, e))?;
+                continue;
+            }
             let _ = writeln!(text, "call_{i}: \"{{\\\"name\\\": \\\"{name}\\\", \\\"{key}\\\": \" input_{i} \"}}\"");
             let _ = writeln!(text, "input_{i}: %json {schema}");
-            check("the grammar of the tools, in bytes,", "GRAMMAR_BYTES_MAX", GRAMMAR_BYTES_MAX, text.len())
-                .map_err(|e| (*i, e))?;
+            check_bytes(text).map_err(|e| (*i, e))?;
         }
         Ok(())
     }
 }
 
-/// A tool that takes text, as a function.
-fn text_schema() -> Value {
-    json!({ "type": "object", "properties": { "input": { "type": "string" } }, "required": ["input"],
-            "additionalProperties": false })
+fn check_bytes(text: &str) -> Result<(), TextError> {
+    check("the grammar of the tools, in bytes,", "GRAMMAR_BYTES_MAX", GRAMMAR_BYTES_MAX, text.len())
 }
 
 /// A schema of arguments, checked, as it is compiled.

@@ -210,7 +210,7 @@ impl Scanner {
 }
 
 /// A character of a string; models forget to escape line breaks and tabs.
-fn push_char(c: char, out: &mut String) {
+pub(super) fn push_char(c: char, out: &mut String) {
     match c {
         '\n' => out.push_str("\\n"),
         '\r' => out.push_str("\\r"),

@@ -8,9 +8,15 @@ mod call;
 mod format;
 mod grammar;
 mod json;
+mod kinds;
+mod named;
 mod parser;
 #[cfg(test)]
 mod tests;
+mod xml;
+mod xml_grammar;
+#[cfg(test)]
+mod xml_tests;
 
 use serde_json::Value;
 

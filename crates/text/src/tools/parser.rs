@@ -3,11 +3,15 @@
 //!
 //! White space around a call is dropped. Everything else that is not part of a call is text.
 
+use std::sync::Arc;
+
 use base::limits::{TOOL_CALLS_MAX, TOOL_HELD_BYTES_MAX, TOOL_SPACE_BYTES_MAX};
 use serde_json::Value;
 
 use super::call::{Call, Progress};
 use super::format::{Forms, Marker, ToolFormat};
+use super::kinds::{self, Kinds};
+use super::xml::Parameters;
 use super::{ToolInput, ToolSpec};
 
 /// What an answer consists of, in the order of the answer.
@@ -37,12 +41,16 @@ pub(super) enum Wrap {
     List { is_marked: bool },
     /// Nothing.
     Bare { is_marked: bool },
+    /// A tag that was left out before a call as XML; the closing one may come.
+    Function,
+    /// A mark before each call.
+    Named,
 }
 
 impl Wrap {
     /// It can be nothing but a call, so its name need not be known.
     fn is_sure(self) -> bool {
-        matches!(self, Self::Tag(_) | Self::List { is_marked: true } | Self::Bare { is_marked: true })
+        matches!(self, Self::Tag(_) | Self::List { is_marked: true } | Self::Bare { is_marked: true } | Self::Named)
     }
 }
 
@@ -79,6 +87,7 @@ pub struct ToolParser {
     known: Vec<(String, bool)>,
     /// Names of tools that may not be called.
     barred: Vec<String>,
+    parameters: Parameters,
     is_single: bool,
     state: State,
     held: String,
@@ -121,8 +130,10 @@ impl ToolParser {
         };
         let takes_text = |t: &ToolSpec| matches!(t.input, ToolInput::Text(_));
         let allowed = |t: &&ToolSpec| t.is_allowed;
+        let forms = format.forms();
         Self {
-            forms: format.forms(),
+            forms,
+            parameters: if forms.has_xml { tools.iter().map(parameters).collect() } else { Arc::default() },
             known: tools.iter().filter(allowed).map(|t| (t.name.clone(), takes_text(t))).collect(),
             barred: tools.iter().filter(|t| !t.is_allowed).map(|t| t.name.clone()).collect(),
             is_single: false,
@@ -188,7 +199,7 @@ impl ToolParser {
             }
             State::Call { call, begun: Some(begun), .. } => {
                 if begun == Begun::Text {
-                    out.arguments(&call.arguments);
+                    out.arguments(&call.said.arguments);
                 }
                 out.0.push(ToolPart::End);
                 return;
@@ -222,7 +233,17 @@ impl ToolParser {
     fn opened(&mut self, wrap: Wrap, c: char, out: &mut Out<'_>) {
         let is_list = wrap == (Wrap::List { is_marked: true }) && c == '[' && !self.held.ends_with('[');
         match c {
-            '{' => self.begin_object(wrap, out),
+            '{' => self.begin(Call::json(wrap.is_sure()), wrap, c, out),
+            '<' if self.forms.has_xml && matches!(wrap, Wrap::Tag(_)) => {
+                self.begin(Call::xml(&self.parameters), wrap, c, out);
+            }
+            _ if self.forms.has_named
+                && wrap == (Wrap::List { is_marked: true })
+                && !self.held.ends_with('[')
+                && (c.is_ascii_alphanumeric() || c == '_') =>
+            {
+                self.begin(Call::named(), Wrap::Named, c, out);
+            }
             '[' if wrap == (Wrap::Bare { is_marked: true }) => {
                 self.held.push(c);
                 self.state = State::Opened(Wrap::List { is_marked: true });
@@ -244,7 +265,16 @@ impl ToolParser {
                 }
                 Marker::Object => {
                     self.held.pop();
-                    self.begin_object(Wrap::Fence, out);
+                    return self.begin(Call::json(false), Wrap::Fence, c, out);
+                }
+                Marker::Function => {
+                    self.held.pop();
+                    let (last, begun) = (c, std::mem::take(&mut self.held));
+                    let (call, mut rest) = (Call::xml(&self.parameters), begun.chars().chain([last]));
+                    if let Some(first) = rest.next() {
+                        self.begin(call, Wrap::Function, first, out);
+                        rest.for_each(|c| self.step(c, out));
+                    }
                     return;
                 }
                 Marker::None => {
@@ -265,7 +295,7 @@ impl ToolParser {
         if opens {
             self.held.push(c);
         } else if c == '{' && self.at_start && self.forms.has_bare {
-            self.begin_object(Wrap::Bare { is_marked: false }, out);
+            self.begin(Call::json(false), Wrap::Bare { is_marked: false }, c, out);
         } else if c == '[' && self.at_start && self.forms.has_bare {
             self.held.push(c);
             self.state = State::Opened(Wrap::List { is_marked: false });
@@ -305,14 +335,15 @@ impl ToolParser {
         self.text(c, out);
     }
 
-    fn begin_object(&mut self, wrap: Wrap, out: &mut Out<'_>) {
+    /// A call may begin, with this character.
+    fn begin(&mut self, call: Call, wrap: Wrap, first: char, out: &mut Out<'_>) {
         if self.n_calls == TOOL_CALLS_MAX {
             self.state = State::Text;
             self.release(out);
-            return self.plain('{', out);
+            return self.plain(first, out);
         }
-        self.state = State::Call { wrap, call: Box::new(Call::new(wrap.is_sure())), begun: None };
-        self.call('{', out);
+        self.state = State::Call { wrap, call: Box::new(call), begun: None };
+        self.call(first, out);
     }
 
     fn call(&mut self, c: char, out: &mut Out<'_>) {
@@ -328,16 +359,17 @@ impl ToolParser {
                 return self.give_up(c, out);
             }
             None => {
-                if let Some(name) = &call.name
+                if let Some(name) = &call.said.name
                     && !wrap.is_sure()
                     && !self.known.iter().any(|(known, _)| known == name)
                 {
                     return self.give_up_whole(out); // JSON of another kind need not wait for its end
                 }
-                let is_ready = call.name.is_some() && (call.arguments_are != Progress::Missing || call.is_done());
-                if is_ready && call.arguments_are != Progress::Held {
+                let is_ready =
+                    call.said.name.is_some() && (call.said.arguments_are != Progress::Missing || call.is_done());
+                if is_ready && call.said.arguments_are != Progress::Held {
                     let Some(how) = self.admit() else { return self.give_up_whole(out) };
-                    self.begin(how, out);
+                    self.announce(how, out);
                 }
             }
             // It has been told to the client: what came is what it is called with.
@@ -346,7 +378,7 @@ impl ToolParser {
                 self.state = State::Text;
                 return self.text(c, out);
             }
-            Some(Begun::Text) if call.arguments.len() > TOOL_HELD_BYTES_MAX => *begun = Some(Begun::Pieces),
+            Some(Begun::Text) if call.said.arguments.len() > TOOL_HELD_BYTES_MAX => *begun = Some(Begun::Pieces),
             Some(_) => {}
         }
         if let State::Call { call, .. } = &self.state
@@ -362,8 +394,8 @@ impl ToolParser {
     /// May the call begin, and how are its arguments given out?
     fn admit(&self) -> Option<Begun> {
         let State::Call { wrap, call, .. } = &self.state else { return None };
-        let name = call.name.as_deref()?;
-        let has_arguments = call.arguments_are != Progress::Missing;
+        let name = call.said.name.as_deref()?;
+        let has_arguments = call.said.arguments_are != Progress::Missing;
         let how = |takes_text| if takes_text { Begun::Text } else { Begun::Pieces };
         match self.known.iter().find(|(known, _)| known == name) {
             Some((_, takes_text)) => (wrap.is_sure() || has_arguments).then(|| how(*takes_text)),
@@ -377,21 +409,21 @@ impl ToolParser {
         self.release(out);
     }
 
-    fn begin(&mut self, how: Begun, out: &mut Out<'_>) {
+    fn announce(&mut self, how: Begun, out: &mut Out<'_>) {
         let State::Call { call, begun, .. } = &mut self.state else { return };
         *begun = Some(how);
         self.n_calls += 1;
         (self.at_start, self.at_line) = (false, true);
         self.held = String::new();
         self.space.clear();
-        out.0.push(ToolPart::Begin { name: call.name.clone().unwrap_or_default() });
+        out.0.push(ToolPart::Begin { name: call.said.name.clone().unwrap_or_default() });
     }
 
     /// Gives out the arguments that have come.
     fn pieces(&mut self, out: &mut Out<'_>) {
         if let State::Call { call, begun: Some(Begun::Pieces), .. } = &mut self.state {
-            out.arguments(&call.arguments);
-            call.arguments.clear();
+            out.arguments(&call.said.arguments);
+            call.said.arguments.clear();
         }
     }
 
@@ -399,8 +431,8 @@ impl ToolParser {
         self.pieces(out);
         let State::Call { call, begun, .. } = &mut self.state else { return };
         match begun {
-            Some(Begun::Text) => out.arguments(&text_in(&call.arguments)),
-            _ if call.arguments_are == Progress::Missing => out.arguments("{}"),
+            Some(Begun::Text) => out.arguments(&text_in(&call.said.arguments)),
+            _ if call.said.arguments_are == Progress::Missing => out.arguments("{}"),
             _ => {}
         }
         out.0.push(ToolPart::End);
@@ -415,11 +447,13 @@ impl ToolParser {
             Wrap::Tag(close) => close,
             Wrap::Fence => "```",
             Wrap::List { .. } => "]",
-            Wrap::Bare { .. } => "",
+            Wrap::Function => "</tool_call>",
+            Wrap::Bare { .. } | Wrap::Named => "",
         };
         self.held.push(c);
         if self.held == close {
             self.held.clear();
+            self.space.clear(); // before the tag
             self.state = State::Text;
             return;
         }
@@ -428,7 +462,9 @@ impl ToolParser {
         }
         self.held.pop();
         match c {
-            '{' if self.held.is_empty() => self.begin_object(wrap, out),
+            '{' if self.held.is_empty() && !matches!(wrap, Wrap::Function | Wrap::Named) => {
+                self.begin(Call::json(wrap.is_sure()), wrap, c, out);
+            }
             ',' if self.held.is_empty() && matches!(wrap, Wrap::List { .. }) => {}
             ';' if self.held.is_empty() && matches!(wrap, Wrap::Bare { .. }) => {}
             _ if self.held.is_empty() && c.is_ascii_whitespace() => self.plain(c, out),
@@ -440,6 +476,15 @@ impl ToolParser {
             }
         }
     }
+}
+
+/// A tool, and what kinds of value its parameters have.
+fn parameters(tool: &ToolSpec) -> (String, Vec<(String, Kinds)>) {
+    let of = match &tool.input {
+        ToolInput::Json(schema) => schema.as_ref().map(kinds::of_parameters).unwrap_or_default(),
+        ToolInput::Text(_) => vec![("input".to_owned(), Kinds::TEXT)],
+    };
+    (tool.name.clone(), of)
 }
 
 /// The text that a tool takes, out of the arguments in which a model wrote it.

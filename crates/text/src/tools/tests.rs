@@ -21,7 +21,7 @@ fn tools() -> Vec<ToolSpec> {
 }
 
 /// Parts of an answer that comes in these pieces, merged where the cut between pieces made two of one.
-fn read_with<'a>(mut parser: ToolParser, pieces: impl IntoIterator<Item = &'a str>) -> Vec<ToolPart> {
+pub(super) fn read_with<'a>(mut parser: ToolParser, pieces: impl IntoIterator<Item = &'a str>) -> Vec<ToolPart> {
     let mut parts = Vec::new();
     pieces.into_iter().for_each(|p| parser.push(p, &mut parts));
     parser.finish(&mut parts);
@@ -52,15 +52,15 @@ fn read(answer: &str) -> Vec<ToolPart> {
     read_as(&ToolFormat::Hermes, answer)
 }
 
-fn text(text: &str) -> ToolPart {
+pub(super) fn text(text: &str) -> ToolPart {
     Text(text.to_owned())
 }
 
-fn call(name: &str, arguments: &str) -> [ToolPart; 3] {
+pub(super) fn call(name: &str, arguments: &str) -> [ToolPart; 3] {
     [Begin { name: name.to_owned() }, Arguments(arguments.to_owned()), End]
 }
 
-fn calls<const N: usize>(calls: [[ToolPart; 3]; N]) -> Vec<ToolPart> {
+pub(super) fn calls<const N: usize>(calls: [[ToolPart; 3]; N]) -> Vec<ToolPart> {
     calls.concat()
 }
 
@@ -233,7 +233,7 @@ fn a_million_markers_take_linear_time() {
 fn the_form_is_seen_in_the_template() {
     let of = |t: &str| ToolFormat::of(Some(t));
     assert_eq!(of("{% if tools %}<tool_call>\n{\"name\":"), ToolFormat::Hermes);
-    assert_eq!(of("{% if tools %}<tool_call><function=x>"), ToolFormat::Generic);
+    assert_eq!(of("{% if tools %}<tool_call><arg_key>"), ToolFormat::Generic);
     assert_eq!(of("{% if tools %}[TOOL_CALLS]"), ToolFormat::Mistral);
     assert_eq!(of("{% if tools %}<|start_header_id|> {\"name\": , \"parameters\": }"), ToolFormat::Llama3);
     assert_eq!(of("{% if tools %}"), ToolFormat::Generic);
