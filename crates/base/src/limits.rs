@@ -451,3 +451,12 @@ pub const CHAT_BYTES_MAX: usize = 1024 * 1024;
 pub const CHAT_INPUT_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of an open file up to which pieces of it are kept for prompts about others.
 pub const NOTE_BYTES_MAX: usize = 256 * 1024;
+
+// The next edit.
+
+/// Lines of a change that may teach what the next one is; a larger one is no edit by hand.
+pub const NEXT_EDIT_LINES_MAX: usize = 48;
+/// Replacements that are remembered to see that one is repeated.
+pub const NEXT_EDIT_TRAIL_MAX: usize = 32;
+/// Bytes of a file that are searched for the next place, from the cursor on.
+pub const NEXT_EDIT_SCAN_BYTES_MAX: usize = 1024 * 1024;

@@ -43,6 +43,7 @@ const FILES = {
   "sum.rs": SUM,
   "two.rs": TWO,
   "names.rs": "fn f(old_name: u32) {}\n\n\n\n// end\n",
+  "rename.rs": "fn old_name() {}\n\n\n\nfn g() {\n    old_name();\n}\n",
 };
 
 const work = mkdtempSync(join(tmpdir(), "vonk-editor-"));
@@ -375,6 +376,22 @@ const STEPS = {
     assert.ok(!(await hands.saved("names.rs")).includes("new_name"), "the first Tab only goes there");
     await hands.press("Tab");
     assert.equal((await hands.saved("names.rs")).split("\n")[0], "fn f(new_name: u32) {}");
+  },
+
+  async "a rename goes on where the name is used"(hands) {
+    if (!isReal) return NOT_REAL;
+    await hands.open("rename.rs");
+    await hands.press("Control+Home");
+    for (let i = 0; i < 3; i++) await hands.press("ArrowRight");
+    for (let i = 0; i < 8; i++) await hands.press("Shift+ArrowRight");
+    await hands.keys.type("new_name");
+    await hands.sees("the mark", () => [...document.querySelectorAll(".view-lines span")].some((e) => getComputedStyle(e, "::after").content.includes("new_name")));
+    await hands.shot("vscode-next-edit");
+    // By command: where ghost text stands beside the cursor, Tab takes that first.
+    await hands.command("vonk: Jump to the next edit");
+    assert.ok((await hands.saved("rename.rs")).includes("old_name();"), "the first time only goes there");
+    await hands.command("vonk: Jump to the next edit");
+    assert.equal(await hands.saved("rename.rs"), "fn new_name() {}\n\n\n\nfn g() {\n    new_name();\n}\n");
   },
 
   async "the chat streams, stops, and draws text as text"(hands) {
