@@ -472,3 +472,12 @@ pub const TRACE_POST_S_MAX: u64 = 5;
 pub const TRACE_PARTS_MAX: usize = 16;
 /// Bytes of a collector's answer that are read.
 pub const TRACE_ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+// The next edit.
+
+/// Lines of a change that may teach what the next one is; a larger one is no edit by hand.
+pub const NEXT_EDIT_LINES_MAX: usize = 48;
+/// Replacements that are remembered to see that one is repeated.
+pub const NEXT_EDIT_TRAIL_MAX: usize = 32;
+/// Bytes of a file that are searched for the next place, from the cursor on.
+pub const NEXT_EDIT_SCAN_BYTES_MAX: usize = 1024 * 1024;

@@ -1,5 +1,5 @@
 //! How good completions are, apart from time: what the model writes at recorded places, with the prompt that editors get from
-//! us, and with a plain one, side by side.
+//! us, with a fixed number of lines around the cursor, and with llama.vim's form of that, side by side.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use client::server::Wanted;
 use client::{Cancel, Client, Target};
 use lsp::backend::{Backend, Server};
-use lsp::brain::{Speed, View, settled};
+use lsp::brain::{Prompt, Speed, View, settled};
 use serde::{Deserialize, Serialize};
 
 use crate::data::jsonl;
@@ -52,18 +52,33 @@ pub struct Score {
     pub first_line_exact_share: f64,
 }
 
-/// Both ways.
+/// All ways.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct FillReport {
     /// Places.
     pub n: usize,
     /// With the prompt of the completion brain.
     pub ours: Score,
+    /// With 64 lines that end at the cursor, and 16 lines after.
+    pub lines: Score,
     /// With 64 lines before, the line so far as the middle, 16 lines after.
     pub plain: Score,
 }
 
-/// Asks for each place in both ways.
+/// A fixed number of lines around the cursor.
+fn around(view: &View, n_predict: u32) -> Prompt {
+    let before: Vec<&str> = view.before.split_inclusive('\n').collect();
+    let after = view.after.split_inclusive('\n').take(typist::LINES_AFTER);
+    Prompt {
+        prefix: before[before.len().saturating_sub(typist::LINES_BEFORE)..].concat(),
+        suffix: after.collect(),
+        n_predict,
+        is_urgent: true,
+        ..Prompt::default()
+    }
+}
+
+/// Asks for each place in all ways.
 ///
 /// # Errors
 /// The file's, the server's.
@@ -76,20 +91,23 @@ pub fn run(args: &FillArgs, progress: &mut dyn FnMut(&str)) -> Result<FillReport
     let client = Client::once(Target::parse(&args.url)?, args.key.as_deref())?;
     let server =
         Arc::new(Server::new(Wanted { url: Some(args.url.clone()), key: args.key.clone(), ..Wanted::default() }));
-    let (mut ours, mut plain) = (Tally::default(), Tally::default());
+    let (mut ours, mut lines, mut plain) = (Tally::default(), Tally::default(), Tally::default());
     for (i, row) in rows.iter().enumerate() {
         let want = row.typed_next.as_deref().or(row.middle.as_deref()).unwrap_or_default();
         let path = row.path.clone().unwrap_or_else(|| "main.rs".to_owned());
         let view = View { path, before: row.prefix.clone(), after: row.suffix.clone(), offset: row.prefix.len() };
-        let mut text = String::new();
-        server.fill(&settled(&view, &Speed::default()), &Cancel::new(), &mut |piece| text.push_str(piece))?;
-        ours.add(&text, want);
+        let prompt = settled(&view, &Speed::default());
+        for (tally, prompt) in [(&mut lines, around(&view, prompt.n_predict)), (&mut ours, prompt)] {
+            let mut text = String::new();
+            server.fill(&prompt, &Cancel::new(), &mut |piece| text.push_str(piece))?;
+            tally.add(&text, want);
+        }
         plain.add(&typist::ask(&client, &view).unwrap_or_default(), want);
         if (i + 1) % 25 == 0 {
             progress(&format!("{} of {} places", i + 1, rows.len()));
         }
     }
-    Ok(FillReport { n: rows.len(), ours: ours.score(), plain: plain.score() })
+    Ok(FillReport { n: rows.len(), ours: ours.score(), lines: lines.score(), plain: plain.score() })
 }
 
 #[derive(Debug, Default)]

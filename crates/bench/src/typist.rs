@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use crate::error::BenchError;
 use crate::keystrokes::{Helper, Kind, Seen};
 
-const LINES_BEFORE: usize = 64;
-const LINES_AFTER: usize = 16;
+pub(crate) const LINES_BEFORE: usize = 64;
+pub(crate) const LINES_AFTER: usize = 16;
 const TOKENS: u32 = 32;
 /// Characters that tell a place.
 const TAIL_CHARS: usize = 512;

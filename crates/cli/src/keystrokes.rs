@@ -51,7 +51,7 @@ pub fn fill(args: args::BenchFill) -> Result<(), Fault> {
         return print_json(&report);
     }
     println!("{} places   keys saved   of those wanted   first line exact", report.n);
-    for (name, s) in [("ours", report.ours), ("plain prompt", report.plain)] {
+    for (name, s) in [("ours", report.ours), ("64 lines", report.lines), ("llama.vim's", report.plain)] {
         let (saved, share, exact) = (s.keys_saved_mean, s.keys_saved_share * 100.0, s.first_line_exact_share * 100.0);
         println!("{name:14} {saved:8.2} {share:15.1} % {exact:15.1} %");
     }

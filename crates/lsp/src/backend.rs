@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::sync::{Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
-use base::limits::{COMPLETION_S_MAX, SUGGESTION_BYTES_MAX};
+use base::limits::{CLIENT_REFUSAL_BYTES_MAX, COMPLETION_S_MAX, SERVER_PROBE_MS_MAX, SUGGESTION_BYTES_MAX};
 
 use crate::brain::Prompt;
 
@@ -37,6 +37,11 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// Why there is no answer; also when it was cancelled.
     fn fill(&self, prompt: &Prompt, cancel: &Cancel, on_text: &mut dyn FnMut(&str)) -> Result<Ended, ClientError>;
+
+    /// The model of a server that is up, if there is one; none is started. May take as long as one takes to load.
+    fn look(&self) -> Option<String> {
+        None
+    }
 }
 
 /// A server that has llama.cpp's `/infill`, as ours does. It is found, or started, when it is asked for the first time, and
@@ -134,6 +139,16 @@ impl Backend for Server {
             }
         }
         ended.ok_or_else(|| wrong("its stream ended without a last word".to_owned()))
+    }
+
+    fn look(&self) -> Option<String> {
+        let wanted = Wanted { start: None, ..self.wanted.clone() };
+        let Found { client, model, .. } = find_or_start(&wanted, &mut |_| {}).ok()?;
+        let deadline = Deadline::after(Duration::from_millis(SERVER_PROBE_MS_MAX));
+        let answer = client.get("/v1/models", deadline, None).ok().filter(|a| a.status == 200)?;
+        let models: Value = answer.json(CLIENT_REFUSAL_BYTES_MAX).ok()?;
+        let first = models.pointer("/data/0/id").and_then(Value::as_str)?;
+        Some(client::printable(if model == "default" { first } else { &model }, 200))
     }
 }
 

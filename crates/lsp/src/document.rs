@@ -91,8 +91,25 @@ impl Document {
         self.lines.concat()
     }
 
+    /// Its lines, each with its end; the last one has none.
+    pub fn lines(&self) -> &[String] {
+        &self.lines
+    }
+
+    /// The lines that a change of this range touches.
+    pub fn touched(&self, range: Range) -> std::ops::Range<usize> {
+        let (a, b) = (self.place(range.start).0, self.place(range.end).0);
+        a.min(b)..a.max(b) + 1
+    }
+
+    /// A place given as line and byte.
+    pub fn position(&self, (line, byte): (usize, usize)) -> Position {
+        let text = self.lines.get(line).and_then(|l| l.get(..byte)).unwrap_or_default();
+        Position { line: line as u32, character: text.encode_utf16().count() as u32 }
+    }
+
     /// A place inside the text, as line and byte.
-    fn place(&self, at: Position) -> (usize, usize) {
+    pub fn place(&self, at: Position) -> (usize, usize) {
         match self.lines.get(at.line as usize) {
             Some(line) => (at.line as usize, byte_of(line, at.character)),
             None => (self.lines.len() - 1, self.lines.last().map_or(0, String::len)),

@@ -96,6 +96,11 @@ impl Driver {
         let _ = self.mail.send(Mail::Gone(path.to_owned()));
     }
 
+    /// The same, for somebody who asks later.
+    pub(crate) fn telling(&self) -> Arc<Mutex<Told>> {
+        Arc::clone(&self.told)
+    }
+
     /// What it knows about itself.
     pub fn told(&self) -> Told {
         self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -11,4 +11,5 @@ pub mod ignored;
 mod out;
 pub mod rpc;
 pub mod session;
+mod status;
 mod waiting;

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use base::limits::{DOCUMENTS_MAX, LSP_WAITING_MAX, NOTE_BYTES_MAX};
 use serde::Deserialize;
@@ -14,16 +13,15 @@ use serde_json::{Value, json};
 
 use crate::backend::Backend;
 use crate::brain::View;
+use crate::brain::next::Trail;
 use crate::document::{Document, Position, Range};
 use crate::driver::Driver;
 use crate::editing::{Editor, Edits};
 use crate::ignored::{Ignored, path_of};
 use crate::out::Out;
 use crate::rpc::{self, Incoming, code};
+use crate::status::Status;
 use crate::waiting::{Kind, Waiting};
-
-/// Between two notifications of the status, at least.
-const STATUS_GAP: Duration = Duration::from_millis(500);
 
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,9 +44,10 @@ pub fn serve(
 ) -> io::Result<End> {
     let out = Out::start(output);
     let waiting = Waiting::new(out.clone());
-    let driver = Driver::start(backend, waiting.clone().on_shown());
+    let driver = Driver::start(Arc::clone(&backend), waiting.clone().on_shown());
     let mut session = Session {
         edits: Edits::new(out.clone(), editor),
+        status: Status::new(out.clone(), backend, &driver),
         out,
         waiting,
         driver,
@@ -56,8 +55,7 @@ pub fn serve(
         ignored: Ignored::default(),
         stage: Stage::New,
         n_requests: 0,
-        status: (Instant::now(), Value::Null),
-        n_accepted: 0,
+        trail: Trail::default(),
     };
     let mut body = Vec::new();
     while rpc::read(&mut input, &mut body)? {
@@ -103,9 +101,8 @@ struct Session {
     ignored: Ignored,
     stage: Stage,
     n_requests: u64,
-    /// When it was told last, and what.
-    status: (Instant, Value),
-    n_accepted: u64,
+    status: Status,
+    trail: Trail,
 }
 
 #[derive(Deserialize)]
@@ -200,7 +197,11 @@ impl Session {
             (_, "textDocument/completion") => self.suggest(id, params, true),
             (_, "textDocument/codeAction") => self.actions(params).map(Some),
             (_, "workspace/executeCommand") => self.execute(id, params),
-            (_, "vonk/status") => Ok(Some(self.status_now())),
+            (_, "vonk/status") => {
+                self.status.look();
+                Ok(Some(self.status.now()))
+            }
+            (_, "vonk/nextEdit") => self.next_edit(params).map(Some),
             (_, "vonk/server") => {
                 self.edits.tell_server(id);
                 Ok(None)
@@ -223,6 +224,7 @@ impl Session {
         let has_progress = options.pointer("/capabilities/window/workDoneProgress").and_then(Value::as_bool);
         self.edits.show_progress(has_progress == Some(true));
         self.stage = Stage::Running;
+        self.status.look();
     }
 
     fn notification(&mut self, method: &str, params: Option<&RawValue>) {
@@ -244,7 +246,7 @@ impl Session {
                 Ok(())
             }
             "vonk/accepted" => {
-                self.n_accepted += 1;
+                self.status.accepted();
                 Ok(())
             }
             _ => Ok(()), // notifications that are not known are to be passed over
@@ -275,12 +277,18 @@ impl Session {
         open.version = document.version.unwrap_or(open.version + 1);
         for Change { range, text } in changes {
             match (range, &mut open.text) {
-                (None, _) => open.text = Document::new(&text).ok(),
+                (None, _) => {
+                    self.trail.forget(&document.uri);
+                    open.text = Document::new(&text).ok();
+                }
                 (Some(range), Some(known)) => {
                     open.line = range.start.line;
+                    self.trail.changing(&document.uri, &known.touched(range), known.lines());
+                    let was = known.lines().len() as isize;
                     if known.change(range, &text).is_err() {
                         open.text = None;
                     }
+                    self.trail.changed(open.text.as_ref().map_or(0, |t| t.lines().len() as isize - was));
                 }
                 (Some(_), None) => {} // too large; only its whole text could tell that it is not any more
             }
@@ -307,6 +315,7 @@ impl Session {
     fn closed(&mut self, params: Option<&RawValue>) -> Result<(), String> {
         let uri = read::<OfDocument>(params)?.document.uri;
         let open = self.files.remove(&uri).ok_or("the file is not open")?;
+        self.trail.forget(&uri);
         self.note(&open);
         Ok(())
     }
@@ -346,7 +355,7 @@ impl Session {
         let kind = if is_list { Kind::list(&view.before) } else { Kind::Inline };
         self.waiting.add(self.n_requests, id.clone(), kind, document.uri, position, LSP_WAITING_MAX);
         self.driver.key(self.n_requests, view);
-        self.tell_status();
+        self.status.tell();
         Ok(None)
     }
 
@@ -363,12 +372,24 @@ impl Session {
         Ok(json!([{"title": title, "kind": "refactor.rewrite", "command": command}]))
     }
 
+    /// Where the last change goes on; `null` where it does not. Answered here and now: it is a search, no question to a model.
+    fn next_edit(&self, params: Option<&RawValue>) -> Result<Value, (i32, String)> {
+        let AtPosition { document, position } = read(params).map_err(|e| (code::PARAMS, e))?;
+        let open = self.files.get(&document.uri).filter(|o| !o.is_ignored);
+        let Some(text) = open.and_then(|o| o.text.as_ref()) else { return Ok(Value::Null) };
+        let next = self.trail.next(&document.uri, text.lines(), text.place(position));
+        Ok(next.map_or(Value::Null, |next| {
+            let range = Range { start: text.position(next.start), end: text.position(next.end) };
+            json!({"range": range, "newText": next.text})
+        }))
+    }
+
     fn execute(&mut self, id: &Value, params: Option<&RawValue>) -> Result<Option<Value>, (i32, String)> {
         let Execute { command, arguments, token } = read(params).map_err(|e| (code::PARAMS, e))?;
         let argument = arguments.first().cloned().unwrap_or_default();
         match command.as_str() {
             "vonk.accepted" => {
-                self.n_accepted += 1;
+                self.status.accepted();
                 Ok(Some(Value::Null))
             }
             "vonk.edit" => {
@@ -398,39 +419,6 @@ impl Session {
             return Err((code::FAILED, "the file is not open, too large, or ignored".to_owned()));
         };
         self.edits.start(id, uri, &path, version, &text, argument, token)
-    }
-
-    fn status_now(&self) -> Value {
-        let told = self.driver.told();
-        let state = if told.error.is_some() {
-            "offline"
-        } else if told.model.is_empty() {
-            "starting"
-        } else {
-            "ready"
-        };
-        json!({
-            "state": state,
-            "model": told.model,
-            "ttft_ms": told.speed.ttft_ms.round(),
-            "tps": (10_000.0 / told.speed.decode_ms.max(0.1)).round() / 10.0,
-            "asked": told.counts.asked,
-            "cancelled": told.counts.cancelled,
-            "accepted": self.n_accepted,
-            "error": told.error,
-        })
-    }
-
-    fn tell_status(&mut self) {
-        let (told_at, told) = &self.status;
-        if told_at.elapsed() < STATUS_GAP && !told.is_null() {
-            return;
-        }
-        let now = self.status_now();
-        if now != *told {
-            self.out.send(rpc::notification("vonk/status", &now));
-        }
-        self.status = (Instant::now(), now);
     }
 
     fn finish(self) {

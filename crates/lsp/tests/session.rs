@@ -41,6 +41,10 @@ impl Backend for Script {
         }
         Ok(Ended { is_done: true, model: "script".into(), ..Ended::default() })
     }
+
+    fn look(&self) -> Option<String> {
+        (*self.answer.lock().unwrap() != "down").then(|| "seen".to_owned())
+    }
 }
 
 impl Editor for Script {
@@ -103,7 +107,17 @@ impl Client {
         n
     }
 
+    /// The next message; the status comes when it likes, and is passed over.
     fn read(&mut self) -> Value {
+        loop {
+            let message = self.message();
+            if message["method"] != "vonk/status" {
+                return message;
+            }
+        }
+    }
+
+    fn message(&mut self) -> Value {
         let mut body = Vec::new();
         assert!(rpc::read(&mut self.from, &mut body).unwrap(), "the session ended");
         serde_json::from_slice(&body).unwrap()
@@ -181,6 +195,45 @@ fn a_session_from_beginning_to_end() {
     assert_eq!(c.answer(late)["error"]["code"], rpc::code::INVALID);
     c.tell("exit", Value::Null);
     assert_eq!(c.session.take().unwrap().join().unwrap().unwrap(), End::Orderly);
+}
+
+#[test]
+fn the_status_is_true_before_anybody_asked_for_a_suggestion() {
+    let mut c = Client::new("x\n");
+    let told = c.message();
+    assert_eq!((&told["method"], &told["params"]["state"]), (&json!("vonk/status"), &json!("ready")));
+    assert_eq!(c.ask("vonk/status", Value::Null)["model"], "seen");
+    assert!(c.script.prompts.lock().unwrap().is_empty());
+    c.end();
+    let mut c = Client::new("down");
+    assert_eq!(c.ask("vonk/status", Value::Null)["state"], "starting");
+    *c.script.answer.lock().unwrap() = "x\n".into();
+    while c.ask("vonk/status", Value::Null)["state"] != "ready" {
+        std::thread::sleep(Duration::from_millis(1)); // each question looks again
+    }
+    c.end();
+}
+
+#[test]
+fn a_rename_goes_on_at_its_next_place() {
+    let mut c = Client::new("x\n");
+    let at_of = |line: u32, character: u32| json!({"textDocument": {"uri": URI}, "position": {"line": line, "character": character}});
+    assert_eq!(c.ask("vonk/nextEdit", at_of(0, 0)), Value::Null, "the file is not open");
+    c.open(URI, "fn old_name() {}\r\n\r\nfn 😀() {\r\n    \"😀\"; old_name(); new.old_name();\r\n}\r\n");
+    assert_eq!(c.ask("vonk/nextEdit", at_of(0, 0)), Value::Null, "nothing was changed");
+    c.change(URI, 2, (0, 3), (0, 11), "n");
+    c.change(URI, 3, (0, 4), (0, 4), "ew");
+    let next = c.ask("vonk/nextEdit", at_of(0, 6));
+    let range = json!({"start": {"line": 3, "character": 10}, "end": {"line": 3, "character": 18}});
+    assert_eq!(next, json!({"range": range, "newText": "new"}));
+    c.change(URI, 4, (3, 10), (3, 18), "new");
+    let next = c.ask("vonk/nextEdit", at_of(3, 13));
+    assert_eq!(next["range"]["start"], json!({"line": 3, "character": 21}));
+    c.change(URI, 5, (3, 21), (3, 29), "new");
+    assert_eq!(c.ask("vonk/nextEdit", at_of(3, 24)), Value::Null, "all are done");
+    let wrong = c.start("vonk/nextEdit", json!({"textDocument": {"uri": URI}}));
+    assert_eq!(c.answer(wrong)["error"]["code"], rpc::code::PARAMS);
+    c.end();
 }
 
 #[test]

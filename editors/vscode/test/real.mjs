@@ -2,7 +2,9 @@
 // text, take it, edit by instruction, undo, chat. Without --program a stand-in answers, whose words are known, so more can be
 // checked; with --program it is the real vonk, and the server at --url.
 //
-//   node real.mjs --host FOLDER --vsix FILE [--program VONK --url URL] [--shots FOLDER]
+//   node real.mjs --host FOLDER --vsix FILE [--program VONK --url URL] [--shots FOLDER] [--latency KEYS]
+//
+// --latency measures instead: how long after a key its character is on the page, with the extension and without it, in turn.
 //
 // FOLDER is what host/install.sh made. Everything else lives in a temporary folder.
 
@@ -25,6 +27,7 @@ const { values: args } = parseArgs({
     url: { type: "string" },
     shots: { type: "string" },
     only: { type: "string" },
+    latency: { type: "string" },
   },
 });
 const here = dirname(fileURLToPath(import.meta.url));
@@ -43,6 +46,7 @@ const FILES = {
   "sum.rs": SUM,
   "two.rs": TWO,
   "names.rs": "fn f(old_name: u32) {}\n\n\n\n// end\n",
+  "rename.rs": "fn old_name() {}\n\n\n\nfn g() {\n    old_name();\n}\n",
 };
 
 const work = mkdtempSync(join(tmpdir(), "vonk-editor-"));
@@ -118,18 +122,18 @@ async function standInServer() {
   return `http://127.0.0.1:${port}`;
 }
 
-function codeServer(more, env = {}) {
+function codeServer(more, env = {}, extensions = "extensions") {
   const entry = join(host, "node_modules", "code-server", "out", "node", "entry.js");
-  const folders = ["--user-data-dir", join(work, "data"), "--extensions-dir", join(work, "extensions")];
+  const folders = ["--user-data-dir", join(work, "data"), "--extensions-dir", join(work, extensions)];
   const all = [entry, "--disable-telemetry", "--disable-update-check", ...folders, ...more];
   return { all, env: { ...process.env, ...env } };
 }
 
-async function startEditor(trusted) {
+async function startEditor(trusted, extensions) {
   const port = await freePort();
   const flags = ["--auth", "none", "--bind-addr", `127.0.0.1:${port}`, ...(trusted ? ["--disable-workspace-trust"] : [])];
   const env = isReal ? {} : { STAND_IN_URL: await standInServer(), STAND_IN_SEEN: join(work, "seen") };
-  const { all, env: whole } = codeServer([...flags, project], env);
+  const { all, env: whole } = codeServer([...flags, project], env, extensions);
   const child = spawn(process.execPath, all, { env: whole, stdio: ["ignore", "pipe", "pipe"], detached: true });
   // Its own process group: it starts others, which would outlive it.
   ends.push(() => process.kill(-child.pid));
@@ -377,6 +381,22 @@ const STEPS = {
     assert.equal((await hands.saved("names.rs")).split("\n")[0], "fn f(new_name: u32) {}");
   },
 
+  async "a rename goes on where the name is used"(hands) {
+    if (!isReal) return NOT_REAL;
+    await hands.open("rename.rs");
+    await hands.press("Control+Home");
+    for (let i = 0; i < 3; i++) await hands.press("ArrowRight");
+    for (let i = 0; i < 8; i++) await hands.press("Shift+ArrowRight");
+    await hands.keys.type("new_name");
+    await hands.sees("the mark", () => [...document.querySelectorAll(".view-lines span")].some((e) => getComputedStyle(e, "::after").content.includes("new_name")));
+    await hands.shot("vscode-next-edit");
+    // By command: where ghost text stands beside the cursor, Tab takes that first.
+    await hands.command("vonk: Jump to the next edit");
+    assert.ok((await hands.saved("rename.rs")).includes("old_name();"), "the first time only goes there");
+    await hands.command("vonk: Jump to the next edit");
+    assert.equal(await hands.saved("rename.rs"), "fn new_name() {}\n\n\n\nfn g() {\n    new_name();\n}\n");
+  },
+
   async "the chat streams, stops, and draws text as text"(hands) {
     await hands.command("vonk: Open chat");
     const frame = await chatFrame(hands.page);
@@ -403,12 +423,61 @@ const STEPS = {
   },
 };
 
+/** Types code at ten keys a second; milliseconds from each key to the first change of the text on the page. */
+async function keyTimes(browser, extensions, nKeys) {
+  const page = await browser.newPage();
+  await page.setViewport({ width: 1100, height: 640 });
+  const hands = new Hands(page);
+  await page.goto(`${await startEditor(true, extensions)}/?folder=${encodeURIComponent(project)}`, { timeout: LONG_MS });
+  await hands.sees("the editor", () => document.querySelector(".monaco-workbench .explorer-folders-view"), LONG_MS);
+  await hands.open("typed.rs");
+  if (extensions) await sleep(1000);
+  else await hands.sees("vonk ready", () => document.querySelector(".statusbar .codicon-zap"), LONG_MS);
+  await page.evaluate(() => {
+    let at = 0;
+    window.keyTimes = [];
+    window.addEventListener("keydown", () => (at = performance.now()), true);
+    const seen = () => at && window.keyTimes.push(performance.now() - at) && (at = 0);
+    new MutationObserver(seen).observe(document.querySelector(".monaco-editor .view-lines"), { childList: true, subtree: true, characterData: true });
+  });
+  let suggested = 0;
+  for (let i = 0; i < nKeys; i++) {
+    await hands.keys.type(SUM[i % SUM.length] === "\n" ? "\r" : SUM[i % SUM.length]);
+    await sleep(100);
+    if (i % 10 === 0) suggested += await page.evaluate(() => (document.querySelector("[class*=ghost-text]") ? 1 : 0));
+  }
+  // The first keys find everything cold.
+  const times = (await page.evaluate(() => window.keyTimes)).slice(20).sort((a, b) => a - b);
+  await page.close();
+  ends.pop()(); // the editor
+  return { times, suggested };
+}
+
+async function latency(browser, nKeys) {
+  const all = { with: [], without: [] };
+  let suggested = 0;
+  for (let round = 0; round < 2; round++) {
+    for (const side of ["with", "without"]) {
+      writeFileSync(join(project, "typed.rs"), "");
+      const seen = await keyTimes(browser, side === "with" ? undefined : "none", nKeys);
+      all[side].push(...seen.times);
+      suggested += seen.suggested;
+    }
+  }
+  const at = (times, q) => times.sort((a, b) => a - b)[Math.floor((times.length - 1) * q)].toFixed(1);
+  for (const side of ["with", "without"]) {
+    console.log(`${side} the extension: ${all[side].length} keys, ms to the character on the page p50 ${at(all[side], 0.5)} p95 ${at(all[side], 0.95)} p99 ${at(all[side], 0.99)}`);
+  }
+  console.log(`ghost text was there at ${suggested} of ${(2 * nKeys) / 10} looks`);
+}
+
 async function main() {
   setUp();
   const install = codeServer(["--install-extension", resolve(args.vsix)]);
   const installed = spawnSync(process.execPath, install.all, { env: install.env, encoding: "utf8" });
   assert.equal(installed.status, 0, `${installed.stdout}${installed.stderr}`);
   const browser = await startBrowser();
+  if (args.latency) return latency(browser, Number(args.latency));
   if (!isReal) await untrusted(browser);
   const page = await browser.newPage();
   await page.setViewport({ width: 1100, height: 640 });

@@ -6,8 +6,10 @@
 //! tokens (see `window`).
 
 mod names;
+pub mod next;
 mod recall;
 mod ring;
+mod scope;
 pub mod secret;
 pub mod shape;
 mod speed;
