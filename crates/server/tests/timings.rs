@@ -42,7 +42,7 @@ fn check(t: &Value, whole: Duration) {
 fn timings_of(events: &[String]) -> Value {
     let read = events.iter().filter_map(|e| serde_json::from_str::<Value>(e).ok());
     read.filter_map(|e| e.get("timings").or(e.pointer("/response/timings")).filter(|t| t.is_object()).cloned())
-        .last()
+        .next_back()
         .unwrap_or_else(|| panic!("no timings: {events:?}"))
 }
 

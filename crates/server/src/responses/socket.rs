@@ -138,6 +138,7 @@ enum Work {
 }
 
 /// What the work has brought.
+#[allow(clippy::large_enum_variant, reason = "on the stack, never stored")]
 enum Progress {
     Started(Started),
     Note(Option<Note>),
