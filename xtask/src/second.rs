@@ -45,16 +45,17 @@ fn codex_slow() -> Outcome {
     }
 }
 
+/// Calls are forced, so any model will do, and the smallest reads their long prompts soonest.
 fn agents() -> Outcome {
-    let Some(model) = agents_model() else { return no_model() };
+    let Some(model) = default_model() else { return no_model() };
     let packages = match tools::node_packages("agents", "package-agents.json") {
         Ok(Some(folder)) => folder.join("node_modules"),
         Ok(None) => return no_node(),
         Err(why) => return Outcome::Failed(why),
     };
     let vonk = vonk();
-    let more = ["--slow", "--node-modules", &packages.to_string_lossy(), "--vonk", &vonk.to_string_lossy()];
-    script_with(model, "agents", "run_agents.py", "requirements-agents.txt", &more)
+    let more = ["--node-modules", &packages.to_string_lossy(), "--vonk", &vonk.to_string_lossy()];
+    script_with(&model, "agents", "run_agents.py", "requirements-agents.txt", &more)
 }
 
 /// In real editors, unpacked below the target folder.
