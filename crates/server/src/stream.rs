@@ -31,6 +31,12 @@ use crate::tools::Said;
 /// A frame is sent when it has grown to this many bytes, even if more is ready.
 const FRAME_BYTES: usize = 16 * 1024;
 
+/// Steps of the engine that take less than half of this leave together, one frame in this time. A write and the threads that it
+/// wakes take a hundred microseconds of a core that the engine would have used; a screen shows a picture every 16 ms.
+const PACE: Duration = Duration::from_millis(8);
+/// Frames that follow each other so fast before one waits, so that short answers never do.
+const PACE_AFTER: u32 = 16;
+
 /// The body of a streamed answer. Dropping it (the client has gone) cancels the request.
 pub(crate) struct SseBody {
     app: Arc<App>,
@@ -42,6 +48,42 @@ pub(crate) struct SseBody {
     heartbeat: Duration,
     ping: Pin<Box<Sleep>>,
     cut: Pin<Box<dyn Future<Output = ()> + Send>>,
+    pace: Pace,
+}
+
+/// When the next frame may leave.
+struct Pace {
+    /// Rings `PACE` after the last frame.
+    timer: Pin<Box<Sleep>>,
+    /// When the last frame left.
+    last: Instant,
+    /// Frames that came within half of `PACE` of the one before, or waited and then held more than one step of the engine.
+    quick: u32,
+    /// Steps in the frame that grows.
+    steps: u32,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self { timer: Box::pin(sleep(Duration::ZERO)), last: Instant::now(), quick: 0, steps: 0 }
+    }
+
+    /// Ready when a frame may leave. Until then nobody asks for what the engine says, so nothing wakes this thread for it.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.quick < PACE_AFTER { Poll::Ready(()) } else { self.timer.as_mut().poll(cx) }
+    }
+
+    /// A frame leaves.
+    fn left(&mut self) {
+        let now = Instant::now();
+        let has_waited = self.quick >= PACE_AFTER;
+        let is_quick = if has_waited { self.steps > 1 } else { now.duration_since(self.last) < PACE / 2 };
+        self.quick = if is_quick { self.quick.saturating_add(1) } else { 0 };
+        (self.last, self.steps) = (now, 0);
+        if self.quick >= PACE_AFTER {
+            self.timer.as_mut().reset(now + PACE);
+        }
+    }
 }
 
 /// In whose shape a stream is written.
@@ -129,18 +171,23 @@ impl SseBody {
             heartbeat,
             ping: Box::pin(sleep(heartbeat)),
             cut: Box::pin(until_cut(app)),
+            pace: Pace::new(),
         }
     }
 
     /// Fills `out`; ready when there is something to send or nothing will come.
     fn fill(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(self.pace.poll(cx));
         while !self.is_ended && self.out.len() < FRAME_BYTES {
             match self.notes.poll_recv(cx) {
-                Poll::Ready(Some(note)) => match self.answer.take(note) {
-                    Ok(Some(piece)) => self.write(&piece),
-                    Ok(None) => {}
-                    Err(e) => self.fail(&e),
-                },
+                Poll::Ready(Some(note)) => {
+                    self.pace.steps += 1;
+                    match self.answer.take(note) {
+                        Ok(Some(piece)) => self.write(&piece),
+                        Ok(None) => {}
+                        Err(e) => self.fail(&e),
+                    }
+                }
                 Poll::Ready(None) => self.fail(&engine_stopped()),
                 Poll::Pending => break,
             }
@@ -222,7 +269,8 @@ impl http_body::Body for SseBody {
         if this.out.is_empty() {
             return Poll::Ready(None);
         }
-        this.ping.as_mut().reset(Instant::now() + this.heartbeat);
+        this.pace.left();
+        this.ping.as_mut().reset(this.pace.last + this.heartbeat);
         let frame = Bytes::copy_from_slice(&this.out);
         this.out.clear();
         Poll::Ready(Some(Ok(Frame::data(frame))))

@@ -170,10 +170,9 @@ impl Cpu {
             *job = Some((p.mat, p.bias, Out::new(p.out.all_mut()), stride));
         }
         let scratch = Out::new(&mut gemm_scratch[..]);
-        let grain = grain(total, pool.threads(), n);
-        let ahead = if grain == 1 { pool.threads() } else { 1 };
+        let (threads, grain) = (pool.threads(), grain(total, pool.threads(), n));
         pool.run(total, grain, &|item, thread| {
-            let mut at = item;
+            let (mut at, ahead) = (item, after(item, grain, threads) - item);
             for (mat, bias, out, stride) in jobs.iter().flatten() {
                 let items = mat.groups.div_ceil(2);
                 if at < items {
@@ -221,7 +220,22 @@ impl Cpu {
 
 /// Items one thread takes at a time: long runs while there is much to do, so that memory is read in streams.
 fn grain(items: usize, threads: usize, rows: usize) -> usize {
-    if rows > 64 { 1 } else { (items / (threads * 8)).clamp(1, 64) }
+    if rows > 64 { 1 } else { (items / (threads * 4)).clamp(1, 64) }
+}
+
+/// Rows of a tile, at most `most`: as few more tiles as it takes for their items, one for each key/value head, to be shared
+/// evenly among threads, and tiles of nearly equal size.
+fn even(rows: usize, most: usize, n_kv_heads: usize, threads: usize) -> usize {
+    let tiles = rows.div_ceil(most);
+    let shared = (tiles..tiles + threads).find(|t| (t * n_kv_heads).is_multiple_of(threads)).unwrap_or(tiles);
+    if tiles > 1 { rows.div_ceil(shared) } else { most }
+}
+
+/// The item that a thread will probably take after this one: the next of its run of `grain`, or the first of the run that
+/// follows those of the other threads.
+fn after(item: usize, grain: usize, threads: usize) -> usize {
+    let next = item + 1;
+    if next.is_multiple_of(grain) { next + grain * (threads - 1) } else { next }
 }
 
 impl Backend for Cpu {
@@ -321,14 +335,13 @@ impl Backend for Cpu {
         let (values, ids) = (Out::new(&mut kept.values[..]), Out::new(&mut kept.ids[..]));
         let items = mat.groups.div_ceil(2);
         let grain = grain(items, threads, n);
-        let ahead = if grain == 1 { threads } else { 1 };
         pool.run(items, grain, &|item, thread| {
             let first = item * ITEM;
             let job = Gemm {
                 mat,
                 group: 2 * item,
                 groups: (mat.groups - 2 * item).min(2),
-                next: 2 * (item + ahead),
+                next: 2 * after(item, grain, threads),
                 rows_q,
                 x: normed.all().as_ptr(),
                 x_stride: normed.stride,
@@ -371,8 +384,7 @@ impl Backend for Cpu {
         let outs = [Out::new(out.all_mut()), Out::new(up_scratch.all_mut())];
         let scratch = Out::new(&mut gemm_scratch[..]);
         let items = gate.groups.div_ceil(2);
-        let grain = grain(items, pool.threads(), n);
-        let ahead = if grain == 1 { pool.threads() } else { 1 };
+        let (threads, grain) = (pool.threads(), grain(items, pool.threads(), n));
         pool.run(items, grain, &|item, thread| {
             let (group, groups) = (2 * item, (gate.groups - 2 * item).min(2));
             for i in 0..2 {
@@ -380,7 +392,7 @@ impl Backend for Cpu {
                     mat: mats[i],
                     group,
                     groups,
-                    next: group + 2 * ahead,
+                    next: 2 * after(item, grain, threads),
                     rows_q,
                     x: normed.all().as_ptr(),
                     x_stride: normed.stride,
@@ -430,6 +442,7 @@ impl Backend for Cpu {
         // Rows that share pages convert them once; but every thread must get several items.
         let share = batch.rows.len() * kv.shape.n_kv_heads / (ITEMS_PER_THREAD * threads);
         let rows = share.min(VECTORS_MAX / group).max(few / group).max(1);
+        let rows = even(batch.rows.len(), rows, kv.shape.n_kv_heads, threads);
         self.cut(batch, rows);
         let vectors = if rows * group <= few { few } else { VECTORS_MAX };
         let subs = group.div_ceil(vectors);
