@@ -10,6 +10,7 @@ use crate::open::{Opened, open};
 use crate::traces::Otlp;
 use client::place;
 use client::server::Notice;
+use engine::Sampling;
 use server::{Collector, Config, Keeper, Running, Served, TextKit};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -52,7 +53,14 @@ fn config(bind: SocketAddr, file: Option<&Path>, require_key: bool) -> Result<Co
 
 fn served(opened: &Opened, text: Arc<TextKit>, mut engine: Box<dyn engine::Stepper>, kept: bool) -> Served {
     let created = unix_s();
-    let defaults = Served::openai_defaults();
+    let (d, s) = (Served::openai_defaults(), opened.loaded.desc.suggested);
+    let defaults = Sampling {
+        temperature: s.temperature.unwrap_or(d.temperature),
+        top_k: s.top_k.unwrap_or(d.top_k),
+        top_p: s.top_p.unwrap_or(d.top_p),
+        min_p: s.min_p.unwrap_or(d.min_p),
+        ..d
+    };
     let name = opened.found.name.clone();
     let keeper = if kept { keeper(&name, &mut *engine) } else { None };
     Served { name, aliases: vec![], stepper: engine, text, created, defaults, keeper, about: opened.about() }

@@ -7,7 +7,7 @@ mod scripted;
 
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use scripted::{Asked, SSE, chunk, serve};
@@ -17,13 +17,19 @@ const URI: &str = "file:///p/a.rs";
 
 /// A server that fills every gap with ` = 1;` and then says that it is done.
 fn filler() -> (String, Receiver<Asked>) {
-    serve(|asked, stream| {
+    hanging(channel().0)
+}
+
+/// The same; asked to `hang` it says so here, and answers nothing.
+fn hanging(hangs: Sender<()>) -> (String, Receiver<Asked>) {
+    serve(move |asked, stream| {
         if asked.head.starts_with("GET /v1/models") {
             scripted::json(stream, "200 OK", "{\"object\":\"list\",\"data\":[{\"id\":\"script\"}]}");
             return true;
         }
         if asked.body.contains("hang") {
             let _ = stream.write_all(SSE.as_bytes());
+            let _ = hangs.send(());
             let _ = stream.read(&mut [0; 1]); // until the client goes
             return false;
         }
@@ -167,10 +173,13 @@ fn a_session_from_the_first_message_to_the_exit_code() {
 
 #[test]
 fn a_request_that_is_cancelled_stops_the_servers_work() {
-    let (url, asked) = filler();
+    let (hangs, has_asked) = channel();
+    let (url, asked) = hanging(hangs);
     let mut editor = Editor::start(&url);
     editor.open("hang x\n");
     let n = editor.start_asking("textDocument/inlineCompletion", at(0, 6));
+    // A request that is cancelled sooner asks nothing.
+    has_asked.recv_timeout(Duration::from_secs(60)).expect("the server was never asked");
     editor.tell("$/cancelRequest", json!({"id": n}));
     editor.to.as_mut().unwrap().flush().unwrap();
     assert_eq!(editor.answer(n)["error"]["code"], -32800);

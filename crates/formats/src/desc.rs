@@ -29,6 +29,44 @@ pub struct ModelDesc {
     pub file_type: Option<String>,
     /// The file's own account of itself, for people: GGUF's `general.*` strings.
     pub info: Vec<(String, String)>,
+    /// How its makers sample.
+    pub suggested: Suggested,
+}
+
+/// How the makers of a model suggest to sample, as far as they say: `general.sampling.*` of GGUF, generation_config.json.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Suggested {
+    /// Divides the logits.
+    pub temperature: Option<f32>,
+    /// Tokens that are kept; 0 keeps all.
+    pub top_k: Option<u32>,
+    /// Probability that is kept.
+    pub top_p: Option<f32>,
+    /// Least probability, as a share of the highest.
+    pub min_p: Option<f32>,
+}
+
+impl Suggested {
+    /// Without what no sampler takes: a file's word is not to be trusted.
+    pub fn within_range(self) -> Self {
+        Self {
+            temperature: self.temperature.filter(|t| (0.0..=2.0).contains(t)),
+            top_k: self.top_k,
+            top_p: self.top_p.filter(|p| *p > 0.0 && *p <= 1.0),
+            min_p: self.min_p.filter(|p| (0.0..=1.0).contains(p)),
+        }
+    }
+
+    /// What this one says, and where it says nothing, the other.
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            temperature: self.temperature.or(other.temperature),
+            top_k: self.top_k.or(other.top_k),
+            top_p: self.top_p.or(other.top_p),
+            min_p: self.min_p.or(other.min_p),
+        }
+    }
 }
 
 /// The kind of file.

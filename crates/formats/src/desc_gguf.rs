@@ -2,7 +2,7 @@
 
 use quant::DType;
 
-use crate::desc::{Container, HParams, ModelDesc, RopePairing, RopeScaling, TensorDesc};
+use crate::desc::{Container, HParams, ModelDesc, RopePairing, RopeScaling, Suggested, TensorDesc};
 use crate::error::{FormatError, Kind, shown};
 use crate::gguf::{Gguf, Value};
 use crate::sizes::{Field, Sizes, Source, check};
@@ -55,6 +55,14 @@ fn pairing(arch: &str) -> Option<RopePairing> {
     }
 }
 
+/// Of another type than it should be, it is as if it were not there: the model runs without.
+fn suggested(gguf: &Gguf) -> Suggested {
+    let number = |key: &str| gguf.opt_f32(&format!("general.sampling.{key}")).ok().flatten();
+    let top_k = gguf.opt_u32("general.sampling.top_k").ok().flatten();
+    let (temperature, top_p, min_p) = (number("temp"), number("top_p"), number("min_p"));
+    Suggested { temperature, top_k, top_p, min_p }.within_range()
+}
+
 pub(crate) fn describe(gguf: &Gguf) -> Result<ModelDesc, FormatError> {
     refuse_split(gguf)?;
     let arch = gguf.architecture()?;
@@ -88,6 +96,7 @@ pub(crate) fn describe(gguf: &Gguf) -> Result<ModelDesc, FormatError> {
         },
         file_type: gguf.opt_u32("general.file_type").ok().flatten().map(file_type),
         info: info(gguf),
+        suggested: suggested(gguf),
     })
 }
 

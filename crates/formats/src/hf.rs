@@ -53,6 +53,7 @@ impl ModelDesc {
             container: Container::Safetensors { files: files.len() },
             file_type: parsed.dtype(),
             info: Vec::new(),
+            suggested: generation.suggested(),
         })
     }
 

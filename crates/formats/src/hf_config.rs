@@ -3,7 +3,7 @@
 use base::limits::CONFIG_BYTES_MAX;
 use serde::Deserialize;
 
-use crate::desc::{HParams, RopePairing, RopeScaling};
+use crate::desc::{HParams, RopePairing, RopeScaling, Suggested};
 use crate::error::{FormatError, Kind, shown};
 use crate::sizes::{Field, Sizes, Source, check};
 
@@ -78,6 +78,24 @@ pub(crate) struct GenerationConfig {
     pub bos_token_id: Option<IdList>,
     pub eos_token_id: Option<IdList>,
     pub pad_token_id: Option<IdList>,
+    pub do_sample: Option<serde_json::Value>,
+    pub temperature: Option<serde_json::Value>,
+    pub top_k: Option<serde_json::Value>,
+    pub top_p: Option<serde_json::Value>,
+    pub min_p: Option<serde_json::Value>,
+}
+
+impl GenerationConfig {
+    /// How the makers sample. What is not a number is as if it were not there: the model runs without.
+    pub(crate) fn suggested(&self) -> Suggested {
+        if self.do_sample.as_ref().is_some_and(|v| v.as_bool() == Some(false)) {
+            return Suggested::default();
+        }
+        let number = |v: &Option<serde_json::Value>| v.as_ref().and_then(|v| v.as_f64()).map(|x| x as f32);
+        let top_k = self.top_k.as_ref().and_then(|v| v.as_u64()).and_then(|k| u32::try_from(k).ok());
+        let (temperature, top_p, min_p) = (number(&self.temperature), number(&self.top_p), number(&self.min_p));
+        Suggested { temperature, top_k, top_p, min_p }.within_range()
+    }
 }
 
 /// Parses JSON of at most `max` bytes.

@@ -29,7 +29,7 @@ mod sizes;
 mod special;
 pub mod vocab;
 
-pub use desc::{Container, HParams, ModelDesc, Rope, RopePairing, RopeScaling, TensorDesc};
+pub use desc::{Container, HParams, ModelDesc, Rope, RopePairing, RopeScaling, Suggested, TensorDesc};
 pub use error::{FormatError, Kind};
 pub use extent::Extent;
 pub use gguf::{Array, Gguf, Tensor, Value};

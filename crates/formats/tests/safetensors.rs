@@ -4,10 +4,11 @@ mod support;
 
 use base::rng::bits;
 use base::vocab::TokenKind;
-use formats::{FormatError, ModelDesc, RopePairing, RopeScaling, Safetensors};
+use formats::{FormatError, ModelDesc, RopePairing, RopeScaling, Safetensors, Suggested};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use support::alloc::{Counting, peak_bytes};
+use support::gguf_writer::Val;
 use support::safetensors_writer::{Spec, config, file, raw, tiny_tensors, tokenizer};
 
 #[global_allocator]
@@ -36,6 +37,29 @@ fn a_folder_is_described_as_its_gguf_twin_would_be() {
     assert_eq!((v.tokens.len(), v.tokens.get(8), v.tokens.get(11)), (12, Some("<tool>"), Some("[PAD11]")));
     assert_eq!((v.kinds[6], v.kinds[8], v.kinds[11]), (TokenKind::Control, TokenKind::UserDefined, TokenKind::Unused));
     assert_eq!(v.merges.iter().collect::<Vec<_>>(), ["a b", "ab c"]);
+}
+
+#[test]
+fn how_the_makers_sample_is_read_and_never_trusted() {
+    let folder = |generation: Value| {
+        let (bytes, c, t) = (file(&tiny_tensors()), config().to_string(), tokenizer().to_string());
+        let g = generation.to_string();
+        ModelDesc::from_safetensors(&[&bytes], c.as_bytes(), t.as_bytes(), None, Some(g.as_bytes())).unwrap().suggested
+    };
+    let qwen = Suggested { temperature: Some(0.7), top_k: Some(20), top_p: Some(0.8), min_p: None };
+    let said = json!({"do_sample": true, "temperature": 0.7, "top_p": 0.8, "top_k": 20, "repetition_penalty": 1.1});
+    assert_eq!(folder(said), qwen);
+    assert_eq!(folder(json!({"do_sample": false, "temperature": 0.7})), Suggested::default());
+    let nonsense = json!({"temperature": "hot", "top_p": 0, "top_k": -1, "min_p": 1e300});
+    assert_eq!(folder(nonsense), Suggested::default());
+    let file = |pairs: &[(&str, Val)]| {
+        let mut writer = support::gguf_writer::tiny_model("qwen2");
+        pairs.iter().for_each(|(key, val)| writer.set(&format!("general.sampling.{key}"), val.clone()));
+        ModelDesc::from_gguf(&writer.write().bytes).unwrap().suggested
+    };
+    assert_eq!(file(&[("temp", Val::F32(0.7)), ("top_p", Val::F32(0.8)), ("top_k", Val::I32(20))]), qwen);
+    let odd = [("temp", Val::F32(f32::NAN)), ("top_p", Val::F32(7.0)), ("top_k", support::gguf_writer::str("x"))];
+    assert_eq!(file(&odd), Suggested::default());
 }
 
 #[test]

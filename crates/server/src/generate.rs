@@ -14,7 +14,7 @@ use text::Grammar;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::answer::{Answer, id_prefix, queue_full, refused};
-use crate::app::{App, Model, Phase};
+use crate::app::{App, Model, Phase, Served};
 use crate::auth;
 use crate::body::{self, Received};
 use crate::caller::Caller;
@@ -506,8 +506,11 @@ fn requests(app: &App, prepared: &Prepared, origin: &Origin) -> (Vec<Request>, V
     (requests, choices)
 }
 
-/// What the request says, and the model's defaults where it says nothing.
-fn sampling(g: &Generate, d: &Sampling, seed: u64) -> Sampling {
+/// What the request says; the model's defaults where it says nothing at all of how to draw, else OpenAI's: who asks for temperature 1
+/// means all of the vocabulary.
+pub(crate) fn sampling(g: &Generate, d: &Sampling, seed: u64) -> Sampling {
+    let says_nothing = g.temperature.is_none() && g.top_p.is_none() && g.top_k.is_none() && g.min_p.is_none();
+    let d = if says_nothing { d } else { &Served::openai_defaults() };
     Sampling {
         temperature: g.temperature.map_or(d.temperature, |x| x.get()),
         top_k: g.top_k.unwrap_or(d.top_k),

@@ -1,5 +1,6 @@
 //! `POST /infill` in llama.cpp's shape: what ends such an answer beside stop strings, and how it is written.
 
+use engine::Sampling;
 use protocol::infill::{Infilled, Settings, select};
 use protocol::{ApiError, FinishReason, InfillRequest};
 use serde_json::{Value, json};
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::answer::{Answer, Piece};
 use crate::app::Model;
+use crate::generate::sampling;
 use crate::stream::Collected;
 
 /// Where a text ends by its lines, as llama.cpp has it. Looks at each character once, whatever steps brought it.
@@ -76,15 +78,10 @@ pub(crate) struct Told {
 
 impl Told {
     pub(crate) fn new(model: &Model, request: &InfillRequest, is_cut: bool) -> Self {
-        let (g, d) = (&request.generate, &model.defaults);
-        let settings = Settings {
-            n_predict: g.max_tokens.map_or(-1, i64::from),
-            temperature: g.temperature.map_or(d.temperature, |x| x.get()),
-            top_k: g.top_k.unwrap_or(d.top_k),
-            top_p: g.top_p.map_or(d.top_p, |x| x.get()),
-            min_p: g.min_p.map_or(d.min_p, |x| x.get()),
-            stop: g.stop.clone(),
-        };
+        let g = &request.generate;
+        let Sampling { temperature, top_k, top_p, min_p, .. } = sampling(g, &model.defaults, 0);
+        let n_predict = g.max_tokens.map_or(-1, i64::from);
+        let settings = Settings { n_predict, temperature, top_k, top_p, min_p, stop: g.stop.clone() };
         Self { model: model.name.clone(), response_fields: request.response_fields.clone(), is_cut, settings }
     }
 

@@ -3,9 +3,11 @@
 
 mod shell;
 
+use engine::Sampling;
 use protocol::{ChatChunk, ChatCompletion, Completion, FinishReason, ModelList};
-use server::Config;
+use server::{Config, Served};
 use shell::*;
+use std::sync::Arc;
 
 fn chunks(answer: &Answer) -> Vec<Completion> {
     let events = answer.events();
@@ -286,4 +288,26 @@ fn one_connection_takes_many_requests() {
         let text = read_until(&mut stream, end);
         assert!(text.starts_with("HTTP/1.1 200"), "{text}");
     }
+}
+
+/// Who says how to draw gets what OpenAI's fields mean; who says nothing gets what the model's makers recommend.
+#[test]
+fn a_models_own_sampling_applies_where_nothing_is_said() {
+    let knobs: Arc<Knobs> = Arc::default();
+    let own = Sampling { temperature: 0.7, top_k: 20, top_p: 0.8, ..Sampling::default() };
+    let running = server::start(Config::default()).unwrap();
+    running.add_models(vec![Served { defaults: own, ..served("echo", Echo::new(1024, 4, &knobs)) }]).unwrap();
+    let drawn = |fields: &str| {
+        let body = format!(r#"{{"model":"echo","prompt":"ab","max_tokens":1{fields}}}"#);
+        assert_eq!(complete(running.addr(), &body).status, 200);
+        let s = knobs.last().sampling;
+        (s.temperature, s.top_k, s.top_p)
+    };
+    assert_eq!(drawn(""), (0.7, 20, 0.8));
+    assert_eq!(drawn(r#","seed":1,"presence_penalty":1"#), (0.7, 20, 0.8));
+    assert_eq!(drawn(r#","temperature":1"#), (1.0, 0, 1.0));
+    assert_eq!(drawn(r#","temperature":0"#), (0.0, 0, 1.0));
+    assert_eq!(drawn(r#","top_p":0.5"#), (1.0, 0, 0.5));
+    let props = get(running.addr(), "/props").json();
+    assert_eq!(props["default_generation_settings"]["params"]["top_k"], 20);
 }

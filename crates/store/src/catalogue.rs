@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use base::limits::{CATALOGUE_BYTES_MAX, CATALOGUE_MODELS_MAX, PULL_BYTES_MAX};
+use formats::Suggested;
 use serde::Deserialize;
 
 use crate::digest::Digest;
@@ -36,6 +37,8 @@ pub struct Entry {
     pub licence: String,
     /// Context length in tokens that the model was trained for.
     pub context: u32,
+    /// How its makers sample.
+    pub sampling: Suggested,
     /// Sources in the order in which they are tried.
     pub(crate) sources: Vec<SourceSpec>,
 }
@@ -87,6 +90,8 @@ struct RawEntry {
     bytes: u64,
     licence: String,
     context: u32,
+    #[serde(default)]
+    sampling: Suggested,
     sources: Vec<RawSource>,
 }
 
@@ -228,6 +233,9 @@ fn check_entry(file: &str, raw: RawEntry, mirrors: &[RawMirror]) -> Result<Entry
     if raw.bytes == 0 || raw.bytes > PULL_BYTES_MAX {
         return Err(bad("`bytes` is zero or beyond PULL_BYTES_MAX"));
     }
+    if raw.sampling != raw.sampling.within_range() {
+        return Err(bad("`sampling` has a value that no sampler takes (temperature 0 to 2, top_p and min_p up to 1)"));
+    }
     let sources = raw
         .sources
         .iter()
@@ -243,6 +251,7 @@ fn check_entry(file: &str, raw: RawEntry, mirrors: &[RawMirror]) -> Result<Entry
         bytes: raw.bytes,
         licence: raw.licence,
         context: raw.context,
+        sampling: raw.sampling,
         sources,
     })
 }
@@ -337,6 +346,8 @@ mod tests {
             (&entry("m", &sha, "{ hub = 'a/..', file = 'x.gguf' }"), "letters, digits"),
             (&entry("m", &sha, "{ hub = 'a/b', url = 'x' }"), "exactly one"),
             (&entry("default", &sha, ""), "given twice"),
+            (&format!("{}sampling = {{ temperature = 3.0 }}", entry("m", &sha, "")), "no sampler takes"),
+            (&format!("{}sampling = {{ temp = 1.0 }}", entry("m", &sha, "")), "temp"),
         ];
         for (text, want) in cases {
             let e = with_user(text).unwrap_err();

@@ -120,7 +120,10 @@ impl Store {
     /// As `resolve` and [`LoadedModel::open`].
     pub fn load(&self, name_or_path: &str) -> Result<(Found, LoadedModel), StoreError> {
         let found = self.resolve(name_or_path)?;
-        let model = LoadedModel::open(&found.path)?;
+        let mut model = LoadedModel::open(&found.path)?;
+        if let Some(entry) = found.sha256.as_ref().and_then(|d| self.catalogue().find_digest(d)) {
+            model.desc.suggested = entry.sampling.or(model.desc.suggested);
+        }
         Ok((found, model))
     }
 }
