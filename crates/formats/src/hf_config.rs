@@ -91,8 +91,8 @@ impl GenerationConfig {
         if self.do_sample.as_ref().is_some_and(|v| v.as_bool() == Some(false)) {
             return Suggested::default();
         }
-        let number = |v: &Option<serde_json::Value>| v.as_ref().and_then(|v| v.as_f64()).map(|x| x as f32);
-        let top_k = self.top_k.as_ref().and_then(|v| v.as_u64()).and_then(|k| u32::try_from(k).ok());
+        let number = |v: &Option<serde_json::Value>| v.as_ref()?.as_number()?.to_string().parse::<f32>().ok();
+        let top_k = self.top_k.as_ref().and_then(serde_json::Value::as_u64).and_then(|k| u32::try_from(k).ok());
         let (temperature, top_p, min_p) = (number(&self.temperature), number(&self.top_p), number(&self.min_p));
         Suggested { temperature, top_k, top_p, min_p }.within_range()
     }
