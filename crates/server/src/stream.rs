@@ -76,14 +76,18 @@ impl Pace {
     /// A frame leaves.
     fn left(&mut self) {
         let now = Instant::now();
-        let has_waited = self.quick >= PACE_AFTER;
-        let is_quick = if has_waited { self.steps > 1 } else { now.duration_since(self.last) < PACE / 2 };
-        self.quick = if is_quick { self.quick.saturating_add(1) } else { 0 };
+        self.quick = quick(self.quick, now.duration_since(self.last), self.steps);
         (self.last, self.steps) = (now, 0);
         if self.quick >= PACE_AFTER {
             self.timer.as_mut().reset(now + PACE);
         }
     }
+}
+
+/// Quick frames in a row, after one that left so long after the one before, with so many steps in it.
+fn quick(before: u32, since: Duration, steps: u32) -> u32 {
+    let is_quick = if before >= PACE_AFTER { steps > 1 } else { since < PACE / 2 };
+    if is_quick { before.saturating_add(1) } else { 0 }
 }
 
 /// In whose shape a stream is written.
@@ -414,4 +418,21 @@ fn chat_choice(answer: &Answer, index: u32, c: Collected) -> ChatChoice {
 fn completion_choice(answer: &Answer, index: u32, c: Collected) -> CompletionChoice {
     let logprobs: Option<CompletionLogprobs> = some(&c.logprobs).map(|l| answer.completion_logprobs(l, &mut 0));
     CompletionChoice { index, text: c.text, logprobs, finish_reason: c.finish }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_streams_that_stay_fast_wait() {
+        let ms = Duration::from_millis;
+        let after = |n: u32, since: Duration| (0..n).fold(0, |before, _| quick(before, since, 1));
+        assert!(after(PACE_AFTER - 1, ms(1)) < PACE_AFTER, "a short answer never waits");
+        assert_eq!(after(PACE_AFTER, ms(1)), PACE_AFTER);
+        assert_eq!(after(1000, PACE / 2), 0, "a slow one neither");
+        assert!(quick(PACE_AFTER, PACE, 2) > PACE_AFTER, "it goes on while waiting gathers something");
+        assert_eq!(quick(PACE_AFTER, PACE, 1), 0, "and stops when it does not");
+        assert_eq!(quick(u32::MAX, PACE, 3), u32::MAX);
+    }
 }

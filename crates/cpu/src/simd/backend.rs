@@ -546,3 +546,31 @@ impl Backend for Cpu {
         kv.write_page(page, bytes);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_ahead_is_what_the_thread_takes_next() {
+        for (threads, grain) in [(1, 1), (2, 1), (2, 9), (3, 4)] {
+            // Threads that take their runs in turn: thread t has runs t, t + threads, ...
+            for thread in 0..threads {
+                let runs = (thread..20).step_by(threads);
+                let taken: Vec<usize> = runs.flat_map(|run| run * grain..(run + 1) * grain).collect();
+                assert!(taken.windows(2).all(|w| after(w[0], grain, threads) == w[1]), "{threads} {grain}");
+            }
+        }
+    }
+
+    #[test]
+    fn tiles_of_attention_are_shared_evenly_and_no_larger_than_they_may_be() {
+        for rows in 1..300 {
+            for (most, n_kv_heads, threads) in [(6, 3, 2), (32, 3, 2), (4, 2, 2), (13, 8, 6), (1, 1, 4)] {
+                let tile = even(rows, most, n_kv_heads, threads);
+                assert!((1..=most).contains(&tile), "{rows} {most}: {tile}");
+            }
+        }
+        assert_eq!((even(16, 6, 3, 2), even(64, 24, 3, 2), even(5, 6, 3, 2)), (4, 16, 6));
+    }
+}
