@@ -38,7 +38,8 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// `threads` in all, at least one. Threads that cannot be started are done without.
+    /// `threads` in all, at least one. Threads that cannot be started are done without. Returns when all of them run:
+    /// a thread allocates while it starts, and that must not fall into a step.
     pub fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared {
             gate: AtomicU64::new(0),
@@ -50,11 +51,19 @@ impl Pool {
             lock: Mutex::new(()),
             wake: Condvar::new(),
         });
+        let (starting, all_started) = std::sync::mpsc::channel::<()>();
         let spawn = |i: usize| {
-            let shared = Arc::clone(&shared);
-            std::thread::Builder::new().name(format!("vonk-worker-{i}")).spawn(move || worker(&shared, i)).ok()
+            let (shared, starting) = (Arc::clone(&shared), starting.clone());
+            let body = move || {
+                drop(starting);
+                worker(&shared, i);
+            };
+            std::thread::Builder::new().name(format!("vonk-worker-{i}")).spawn(body).ok()
         };
         let workers = (1..threads.clamp(1, base::limits::THREADS_MAX)).filter_map(spawn).collect();
+        drop(starting);
+        // An error is the good case: nobody ever sends, and the last sender is gone.
+        let _ = all_started.recv();
         Self { shared, workers }
     }
 
