@@ -146,14 +146,17 @@ fn editor() -> (String, Receiver<Asked>) {
     })
 }
 
-/// Says something, and then nothing more until it is left.
-fn endless(first: &'static str) -> (String, Receiver<Asked>) {
-    serve(move |_, stream| {
+/// Says something, and then nothing more until it is left, which it tells.
+fn endless(first: &'static str) -> (String, Receiver<Asked>, Receiver<()>) {
+    let (leaves, left) = channel();
+    let (url, asked) = serve(move |_, stream| {
         let _ = stream.write_all(SSE.as_bytes());
         delta(stream, first);
         let _ = stream.read(&mut [0; 1]); // until the client goes
+        let _ = leaves.send(());
         false
-    })
+    });
+    (url, asked, left)
 }
 
 const EDIT: [&str; 3] = ["edit", "main.rs", "print b"];
@@ -199,7 +202,7 @@ fn a_hint_asks_again_and_n_leaves_the_file_alone() {
 
 #[test]
 fn ctrl_c_stops_an_edit_while_it_is_written_and_at_the_question() {
-    let ((url, _asked), dir) = (endless("```\nfn main() {\n    println!(\"b\");\n"), file());
+    let ((url, ..), dir) = (endless("```\nfn main() {\n    println!(\"b\");\n"), file());
     let mut t = Terminal::start(dir.path(), &url, &EDIT);
     t.sees("println!(\"b\")", 0);
     t.keys("\x03");
@@ -221,13 +224,13 @@ fn reach(seen: &str) -> (usize, usize) {
 
 #[test]
 fn a_chat_streams_follows_the_size_and_gives_the_terminal_back() {
-    let ((url, asked), dir) = (endless("forty-two"), file());
+    let ((url, asked, left), dir) = (endless("forty-two"), file());
     let mut t = Terminal::start(dir.path(), &url, &["chat"]);
     t.sees("Enter sends", 0);
     assert!(t.seen.contains("\x1b[?1049h"), "on a screen of its own");
     t.keys("what is it?\r");
     let at = t.sees("forty-two", 0);
-    assert!(asked.recv_timeout(Duration::ZERO).is_err(), "the answer is not over");
+    assert!(asked.recv().unwrap().body.contains("what is it?") && left.try_recv().is_err(), "the answer is not over");
     t.sees("Esc stops", 0);
     tcsetwinsize(&t.master, size(40, 10)).unwrap();
     // The first picture of the new size begins with an empty screen.
@@ -235,7 +238,7 @@ fn a_chat_streams_follows_the_size_and_gives_the_terminal_back() {
     t.sees("forty-two", at);
     t.keys("\x1b");
     t.sees("stopped", at);
-    assert!(asked.recv_timeout(PATIENCE).unwrap().body.contains("what is it?"));
+    left.recv_timeout(PATIENCE).expect("the server still answers");
     let (rows, columns) = reach(&t.seen[at..]);
     assert!(rows <= 10 && columns <= 40, "drawn up to {rows}, {columns}");
     t.keys("\x03");
