@@ -32,6 +32,7 @@ fn the_best_of_a_projection_is_the_argmax_of_what_it_would_have_stored() {
 #[test]
 fn attention_has_the_reference_bits() {
     conformance::check_attention(&mut backends(), &mut reference()).unwrap();
+    conformance::check_qkv(&mut backends(), &mut reference()).unwrap();
 }
 
 #[test]
@@ -40,6 +41,7 @@ fn attention_over_eight_bits_has_the_reference_bits() {
     let cpus = Isa::ALL.into_iter().filter_map(|isa| Some(Cpu::new(Some(isa), 2)?.with_kv(KvType::Q8)));
     let mut eight: Vec<Cpu> = cpus.collect();
     conformance::check_attention(&mut eight, &mut reference().with_kv(KvType::Q8)).unwrap();
+    conformance::check_qkv(&mut eight, &mut reference().with_kv(KvType::Q8)).unwrap();
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::load::Source;
 use crate::{Model, ModelError, Picks};
 use base::TokenId;
 use formats::{HParams, TensorDesc};
-use ops::{Backend, Batch, Norm, OpsError, Proj};
+use ops::{Backend, Batch, Norm, OpsError, Proj, Qkv};
 use std::ops::Range;
 
 /// A matrix with an optional bias.
@@ -114,15 +114,15 @@ pub fn load_layer<B: Backend, F: Fn(&TensorDesc, Range<usize>) + Sync>(
 pub fn attention<B: Backend>(m: &Model<B>, b: &mut B, kv: &mut B::Kv, s: &mut Scratch<B>, batch: Batch<'_>, l: usize) {
     let (layer, n, hp) = (&m.layers[l], batch.rows.len(), &m.hp);
     let norm = Norm { weight: &layer.attn_norm, eps: hp.rms_eps };
-    let mut qkv = [
-        Proj { mat: &layer.q.mat, bias: layer.q.bias.as_ref(), out: &mut s.q },
-        Proj { mat: &layer.k.mat, bias: layer.k.bias.as_ref(), out: &mut s.k },
-        Proj { mat: &layer.v.mat, bias: layer.v.bias.as_ref(), out: &mut s.v },
-    ];
-    b.project(&s.x, n, Some(norm), &mut qkv);
-    b.rope(&mut s.q, n, hp.d_head, &s.angles, m.pairing);
-    b.rope(&mut s.k, n, hp.d_head, &s.angles, m.pairing);
-    b.kv_put(kv, l, &s.k, &s.v, batch);
+    let qkv = Qkv {
+        q: Proj { mat: &layer.q.mat, bias: layer.q.bias.as_ref(), out: &mut s.q },
+        k: Proj { mat: &layer.k.mat, bias: layer.k.bias.as_ref(), out: &mut s.k },
+        v: Proj { mat: &layer.v.mat, bias: layer.v.bias.as_ref(), out: &mut s.v },
+        d_head: hp.d_head,
+        angles: &s.angles,
+        pairing: m.pairing,
+    };
+    b.project_qkv(&s.x, Some(norm), qkv, kv, l, batch);
     b.attend(&s.q, hp.n_heads, kv, l, batch, &mut s.attended);
     b.project_add(&s.attended, n, &layer.o.mat, layer.o.bias.as_ref(), &mut s.x);
 }

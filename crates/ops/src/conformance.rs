@@ -1,7 +1,7 @@
 //! Conformance: what every computing backend must answer, bit for bit, like the reference it is given.
 //! Inputs are seeded; failures name the operation, the type and the shape.
 
-use crate::{Backend, Batch, KvShape, MatSrc, Norm, OpsError, PAGE_LEN, Proj, RopePairing, Row, math};
+use crate::{Backend, Batch, KvShape, MatSrc, Norm, OpsError, PAGE_LEN, Proj, Qkv, RopePairing, Row, math};
 use base::rng;
 use quant::{DType, half};
 
@@ -250,6 +250,70 @@ pub fn check_attention<A: Backend, R: Backend>(backends: &mut [A], reference: &m
                     &got,
                     &want,
                 )?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Queries of `n` rows of two sequences, rotated, and what attention says of the keys and values that were stored.
+fn queried<B: Backend>(
+    b: &mut B,
+    h: &Heads,
+    dtype: DType,
+    pairing: RopePairing,
+    n: usize,
+) -> Result<[Vec<f32>; 2], String> {
+    let (cols, d, layer, first) = (256, h.d_head, 1, 40);
+    let (q_width, kv_width) = (h.n_heads * d, h.n_kv_heads * d);
+    let pages_each = (first + n).div_ceil(PAGE_LEN);
+    b.reserve(2 * n, cols.max(q_width), h.n_heads, d, pages_each * PAGE_LEN).map_err(fail)?;
+    let shape = KvShape { n_layers: 2, n_pages: 2 * pages_each, n_kv_heads: h.n_kv_heads, d_head: d };
+    let mut kv = b.new_kv(shape).map_err(fail)?;
+    let load = |b: &mut B, rows: usize, seed: u64| -> Result<(B::Mat, B::Vector), OpsError> {
+        let bytes = random_weights(dtype, rows, cols, seed);
+        let mat = b.load_mat(MatSrc { name: "w", dtype, rows, cols, bytes: &bytes }, |_| {})?;
+        Ok((mat, b.load_vector(&random_rows(1, rows, seed + 1))?))
+    };
+    let (q, k) = (load(b, q_width, 21).map_err(fail)?, load(b, kv_width, 23).map_err(fail)?);
+    let v = load(b, kv_width, 25).map_err(fail)?;
+    let norm = b.load_vector(&random_rows(1, cols, 6)).map_err(fail)?;
+    let new = |b: &mut B, width| b.new_act(2 * n, width).map_err(fail);
+    let (mut x, mut angles, mut out) = (new(b, cols)?, new(b, d)?, new(b, q_width)?);
+    let (mut qs, mut ks, mut vs) = (new(b, q_width)?, new(b, kv_width)?, new(b, kv_width)?);
+    b.put(&mut x, 2 * n, &random_rows(2 * n, cols, 3));
+    b.put(&mut angles, 2 * n, &random_rows(2 * n, d, 4));
+    let tables: Vec<u32> = (0..2).flat_map(|s| (0..pages_each).map(move |p| (2 * p + s) as u32)).collect();
+    let row = |i: usize| Row { token: 0, pos: (first + i % n) as u32, table: (i / n * pages_each) as u32 };
+    let rows: Vec<Row> = (0..2 * n).map(row).collect();
+    let batch = Batch { rows: &rows, pages: &tables };
+    let qkv = Qkv {
+        q: Proj { mat: &q.0, bias: Some(&q.1), out: &mut qs },
+        k: Proj { mat: &k.0, bias: None, out: &mut ks },
+        v: Proj { mat: &v.0, bias: Some(&v.1), out: &mut vs },
+        d_head: d,
+        angles: &angles,
+        pairing,
+    };
+    b.project_qkv(&x, Some(Norm { weight: &norm, eps: 1e-6 }), qkv, &mut kv, layer, batch);
+    b.attend(&qs, h.n_heads, &kv, layer, batch, &mut out);
+    Ok([rows_of(b, &qs, 2 * n), rows_of(b, &out, 2 * n)])
+}
+
+/// `project_qkv`, which backends may do head by head: head widths that are whole items and such that are not, both pairings,
+/// rows that cross pages.
+pub fn check_qkv<A: Backend, R: Backend>(backends: &mut [A], reference: &mut R) -> Result<(), String> {
+    for (n_heads, n_kv_heads, d_head) in [(7, 1, 64), (4, 2, 128), (5, 5, 32), (4, 2, 24), (2, 1, 80)] {
+        let h = Heads { n_heads, n_kv_heads, d_head };
+        for (dtype, pairing) in [(DType::Q4_K, RopePairing::Halves), (DType::F16, RopePairing::Interleaved)] {
+            for n in [1, 2, 5, 33] {
+                let want = queried(reference, &h, dtype, pairing, n)?;
+                for b in backends.iter_mut() {
+                    let got = queried(b, &h, dtype, pairing, n)?;
+                    let what = format!("{}: {n_heads}/{n_kv_heads} heads of {d_head}, twice {n} rows", b.name());
+                    same(&format!("{what}: queries"), &got[0], &want[0])?;
+                    same(&format!("{what}: what was stored"), &got[1], &want[1])?;
+                }
             }
         }
     }

@@ -121,6 +121,13 @@ pub struct Batch<'a> {
     pub pages: &'a [u32],
 }
 
+impl Batch<'_> {
+    /// The page that a row's position lives in.
+    pub fn page_of(&self, row: Row) -> u32 {
+        self.pages[row.table as usize + row.pos as usize / PAGE_LEN]
+    }
+}
+
 /// Sizes of a KV cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KvShape {
@@ -166,6 +173,41 @@ pub struct Proj<'a, B: Backend + ?Sized> {
     pub bias: Option<&'a B::Vector>,
     /// `[rows, n_out]`.
     pub out: &'a mut B::Act,
+}
+
+/// What attention needs of each row: queries, keys and values, and how queries and keys are rotated.
+pub struct Qkv<'a, B: Backend + ?Sized> {
+    /// `[n_heads * d_head, d_model]`.
+    pub q: Proj<'a, B>,
+    /// `[n_kv_heads * d_head, d_model]`.
+    pub k: Proj<'a, B>,
+    /// `[n_kv_heads * d_head, d_model]`.
+    pub v: Proj<'a, B>,
+    /// Width of a head.
+    pub d_head: usize,
+    /// As for `Backend::rope`.
+    pub angles: &'a B::Act,
+    /// Which elements are rotated together.
+    pub pairing: RopePairing,
+}
+
+/// `Backend::project_qkv`, one operation after the other.
+pub fn project_qkv_apart<B: Backend + ?Sized>(
+    b: &mut B,
+    x: &B::Act,
+    norm: Option<Norm<'_, B>>,
+    qkv: Qkv<'_, B>,
+    kv: &mut B::Kv,
+    layer: usize,
+    batch: Batch<'_>,
+) {
+    let (Qkv { q, k, v, d_head, angles, pairing }, n) = (qkv, batch.rows.len());
+    let mut projs = [q, k, v];
+    b.project(x, n, norm, &mut projs);
+    let [q, k, v] = projs;
+    b.rope(q.out, n, d_head, angles, pairing);
+    b.rope(k.out, n, d_head, angles, pairing);
+    b.kv_put(kv, layer, k.out, v.out, batch);
 }
 
 /// The operations. All widths and row counts were checked when the model was loaded; `n` is the rows in use.
@@ -247,6 +289,19 @@ pub trait Backend: Send {
     );
     /// Rotates the first `d_rot` elements of each head of `q` in place. `angles` is `[rows, d_rot]`: cosines, then sines.
     fn rope(&mut self, q: &mut Self::Act, n: usize, d_head: usize, angles: &Self::Act, pairing: RopePairing);
+    /// Queries, keys and values of each row, `norm(x) * mat^T + bias`; queries and keys rotated; keys and values stored. One
+    /// operation, so that a backend can do it head by head, without going over memory again.
+    fn project_qkv(
+        &mut self,
+        x: &Self::Act,
+        norm: Option<Norm<'_, Self>>,
+        qkv: Qkv<'_, Self>,
+        kv: &mut Self::Kv,
+        layer: usize,
+        batch: Batch<'_>,
+    ) {
+        project_qkv_apart(self, x, norm, qkv, kv, layer, batch);
+    }
     /// Stores the rows' keys and values.
     fn kv_put(&mut self, kv: &mut Self::Kv, layer: usize, k: &Self::Act, v: &Self::Act, batch: Batch<'_>);
     /// Causal attention of each row over positions `0..=pos` of its sequence, grouped-query heads, scale `1/sqrt(d_head)`.

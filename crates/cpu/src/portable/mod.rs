@@ -298,8 +298,7 @@ impl Backend for Portable {
     }
     fn kv_put(&mut self, kv: &mut Kv, layer: usize, k: &Act, v: &Act, batch: Batch<'_>) {
         for (i, row) in batch.rows.iter().enumerate() {
-            let page = batch.pages[row.table as usize + row.pos as usize / PAGE_LEN];
-            kv.put(layer, page, row.pos as usize % PAGE_LEN, k.row(i), v.row(i));
+            kv.put(layer, batch.page_of(*row), row.pos as usize % PAGE_LEN, k.row(i), v.row(i));
         }
     }
     fn attend(&mut self, q: &Act, n_heads: usize, kv: &Kv, layer: usize, batch: Batch<'_>, out: &mut Act) {

@@ -15,6 +15,8 @@ use quant::KV_BLOCK;
 pub const VECTORS_MAX: usize = 96;
 /// Of these, how many go over a page at a time: four lanes of outputs for each, and four of values, fill 32 registers.
 const TILE: usize = 6;
+/// Up to so many tiles convert a page each, in registers; for more of them it is converted once.
+const DIRECT_TILES: usize = 2;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
@@ -57,7 +59,7 @@ struct Item<'a> {
     job: &'a Attend<'a>,
     /// Vectors of a tile; the last may have fewer.
     tile: usize,
-    /// More than one tile: pages are converted once for all.
+    /// More than `DIRECT_TILES` tiles: pages are converted once for all.
     shared: bool,
     /// Scaled queries, a tile's side by side: `[tiles][d_pad][tile]`.
     queries: &'a mut [f32],
@@ -77,8 +79,8 @@ struct Item<'a> {
 /// As `Lanes`.
 #[inline(always)]
 pub unsafe fn attend<L: Lanes>(job: &Attend<'_>, scratch: &mut [f32]) {
-    let (n, d) = (job.queries.len(), job.kv.shape.d_head);
-    let (d_pad, stride) = (job.kv.d_pad(), partial_len(d));
+    let (n, d) = (job.queries.len(), job.kv.place.shape.d_head);
+    let (d_pad, stride) = (job.kv.place.d_pad, partial_len(d));
     let tile = if n <= L::ATTEND_VECTORS { n } else { n.div_ceil(n.div_ceil(TILE)) };
     let (partials, rest) = scratch.split_at_mut(n * stride);
     let (queries, rest) = rest.split_at_mut(n * d_pad);
@@ -86,7 +88,7 @@ pub unsafe fn attend<L: Lanes>(job: &Attend<'_>, scratch: &mut [f32]) {
     let (scores, rest) = rest.split_at_mut(n * CHUNK);
     let (page, rest) = rest.split_at_mut(PAGE_LEN * d_pad);
     let scales = &mut rest[..PAGE_LEN * d_pad.div_ceil(KV_BLOCK)];
-    let mut item = Item { job, tile, shared: tile < n, queries, out, scores, page, scales };
+    let mut item = Item { job, tile, shared: tile * DIRECT_TILES < n, queries, out, scores, page, scales };
     item.scale_queries();
     partials.chunks_exact_mut(stride).for_each(|p| p[d_pad + 1] = 0.0);
     for chunk in job.from..job.to {
@@ -158,8 +160,8 @@ macro_rules! compiled {
 impl Item<'_> {
     #[inline(always)]
     fn scale_queries(&mut self) {
-        let (d, d_pad) = (self.job.kv.shape.d_head, self.job.kv.d_pad());
-        let (rotated, len) = (self.job.kv.kept == KvType::Q8, rotate_len(d));
+        let (d, d_pad) = (self.job.kv.place.shape.d_head, self.job.kv.place.d_pad);
+        let (rotated, len) = (self.job.kv.place.kept == KvType::Q8, rotate_len(d));
         let scale = query_scale(d) / if rotated { len as f32 } else { 1.0 };
         let mut run = [0.0; ROTATE_MAX];
         let tiles = self.job.queries.chunks(self.tile).zip(self.queries.chunks_mut(self.tile * d_pad));
@@ -192,14 +194,14 @@ impl Item<'_> {
     #[inline(always)]
     unsafe fn score<L: Lanes>(&mut self, chunk: usize) {
         let (job, n) = (self.job, self.job.queries.len());
-        let (d, d_pad) = (job.kv.shape.d_head, job.kv.d_pad());
+        let (d, d_pad) = (job.kv.place.shape.d_head, job.kv.place.d_pad);
         let most = self.seen(n - 1, chunk);
         for start in (0..most).step_by(PAGE_LEN) {
             let pos = chunk * CHUNK + start;
             let (keys, _) = job.kv.head(job.layer, job.pages[pos / PAGE_LEN], job.head);
             let (ahead, _) = page_ahead(job, pos);
-            let eight =
-                (job.kv.kept == KvType::Q8).then(|| (codes_and_scales(keys, d_pad), codes_and_scales(ahead, d_pad)));
+            let eight = (job.kv.place.kept == KvType::Q8)
+                .then(|| (codes_and_scales(keys, d_pad), codes_and_scales(ahead, d_pad)));
             let blocks = d.div_ceil(KV_BLOCK);
             let used = PAGE_LEN.min(most - start).div_ceil(LANES) * LANES;
             // SAFETY: forwarded; a prefetch touches nothing.
@@ -251,15 +253,15 @@ impl Item<'_> {
     #[inline(always)]
     unsafe fn weigh<L: Lanes>(&mut self, chunk: usize) {
         let (job, n) = (self.job, self.job.queries.len());
-        let d_pad = job.kv.d_pad();
+        let d_pad = job.kv.place.d_pad;
         self.out.fill(0.0);
         let most = self.seen(n - 1, chunk);
         for start in (0..most).step_by(PAGE_LEN) {
             let pos = chunk * CHUNK + start;
             let (_, values) = job.kv.head(job.layer, job.pages[pos / PAGE_LEN], job.head);
             let (_, ahead) = page_ahead(job, pos);
-            let eight =
-                (job.kv.kept == KvType::Q8).then(|| (codes_and_scales(values, d_pad), codes_and_scales(ahead, d_pad)));
+            let eight = (job.kv.place.kept == KvType::Q8)
+                .then(|| (codes_and_scales(values, d_pad), codes_and_scales(ahead, d_pad)));
             let used = PAGE_LEN.min(most - start);
             // SAFETY: forwarded.
             unsafe {
@@ -318,7 +320,7 @@ fn page_ahead<'a>(job: &Attend<'a>, pos: usize) -> (&'a [u16], &'a [u16]) {
         head += chunk / chunks;
         next = chunk % chunks * (CHUNK / PAGE_LEN);
     }
-    if head >= job.kv.shape.n_kv_heads {
+    if head >= job.kv.place.shape.n_kv_heads {
         (head, next) = (job.head, pos / PAGE_LEN);
     }
     job.kv.head(job.layer, job.pages[next], head)

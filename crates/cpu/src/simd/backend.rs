@@ -4,6 +4,7 @@
 
 use super::attend::{VECTORS_MAX, partial_len, scratch_len};
 use super::gemm::{Into, scratch_bytes};
+use super::kv::Slot;
 use super::{ActQ, Attend, Gemm, Kernels, Kv, Need, RowQ};
 use crate::dispatch::{self, Isa};
 use crate::mem::{Act, Aligned, Arena, ITEM, LANES};
@@ -11,7 +12,7 @@ use crate::packed::Packed;
 use crate::pool::{Out, Pool};
 use base::TokenId;
 use ops::attention::CHUNK;
-use ops::{Backend, Batch, KvShape, KvType, MatSrc, Norm, Numeric, OpsError, PAGE_LEN, Proj, RopePairing};
+use ops::{Backend, Batch, KvShape, KvType, MatSrc, Norm, Numeric, OpsError, PAGE_LEN, Proj, Qkv, RopePairing};
 use std::ops::Range;
 
 /// Rows of one sequence whose attention is one item per key/value head.
@@ -172,7 +173,7 @@ impl Cpu {
         let scratch = Out::new(&mut gemm_scratch[..]);
         let (threads, grain) = (pool.threads(), grain(total, pool.threads(), n));
         pool.run(total, grain, &|item, thread| {
-            let (mut at, ahead) = (item, after(item, grain, threads) - item);
+            let (mut at, [next, far]) = (item, ahead(item, grain, threads).map(|i| i - item));
             for (mat, bias, out, stride) in jobs.iter().flatten() {
                 let items = mat.groups.div_ceil(2);
                 if at < items {
@@ -183,7 +184,8 @@ impl Cpu {
                         mat,
                         group: 2 * at,
                         groups,
-                        next: 2 * (at + ahead),
+                        next: 2 * (at + next),
+                        far: 2 * (at + far),
                         rows_q,
                         x: normed.all().as_ptr(),
                         x_stride: normed.stride,
@@ -236,6 +238,12 @@ fn even(rows: usize, most: usize, n_kv_heads: usize, threads: usize) -> usize {
 fn after(item: usize, grain: usize, threads: usize) -> usize {
     let next = item + 1;
     if next.is_multiple_of(grain) { next + grain * (threads - 1) } else { next }
+}
+
+/// That item, and the one after it.
+fn ahead(item: usize, grain: usize, threads: usize) -> [usize; 2] {
+    let next = after(item, grain, threads);
+    [next, after(next, grain, threads)]
 }
 
 impl Backend for Cpu {
@@ -336,12 +344,13 @@ impl Backend for Cpu {
         let items = mat.groups.div_ceil(2);
         let grain = grain(items, threads, n);
         pool.run(items, grain, &|item, thread| {
-            let first = item * ITEM;
+            let (first, [next, far]) = (item * ITEM, ahead(item, grain, threads));
             let job = Gemm {
                 mat,
                 group: 2 * item,
                 groups: (mat.groups - 2 * item).min(2),
-                next: 2 * after(item, grain, threads),
+                next: 2 * next,
+                far: 2 * far,
                 rows_q,
                 x: normed.all().as_ptr(),
                 x_stride: normed.stride,
@@ -387,12 +396,14 @@ impl Backend for Cpu {
         let (threads, grain) = (pool.threads(), grain(items, pool.threads(), n));
         pool.run(items, grain, &|item, thread| {
             let (group, groups) = (2 * item, (gate.groups - 2 * item).min(2));
+            let [next, far] = ahead(item, grain, threads);
             for i in 0..2 {
                 let job = Gemm {
                     mat: mats[i],
                     group,
                     groups,
-                    next: 2 * after(item, grain, threads),
+                    next: 2 * next,
+                    far: 2 * far,
                     rows_q,
                     x: normed.all().as_ptr(),
                     x_stride: normed.stride,
@@ -428,28 +439,113 @@ impl Backend for Cpu {
         };
         if n < ROWS_SHARED { (0..n).for_each(|i| each(i, 0)) } else { self.pool.run(n, 4, &each) }
     }
+    fn project_qkv(
+        &mut self,
+        x: &Act,
+        norm: Option<Norm<'_, Self>>,
+        qkv: Qkv<'_, Self>,
+        kv: &mut Kv,
+        layer: usize,
+        batch: Batch<'_>,
+    ) {
+        let (d, n) = (qkv.d_head, batch.rows.len());
+        if !d.is_multiple_of(ITEM) {
+            return ops::project_qkv_apart(self, x, norm, qkv, kv, layer, batch);
+        }
+        let Qkv { q, k, v, angles, pairing, .. } = qkv;
+        self.prepare(x, n, norm, [q.mat, k.mat, v.mat].into_iter());
+        let Self { kernels, pool, normed, rows_q, gemm_scratch, gemm_stride, .. } = self;
+        let (gemm_stride, place) = (*gemm_stride, kv.place);
+        let jobs = [q, k, v].map(|p| {
+            let stride = p.out.stride;
+            (p.mat, p.bias, Out::new(p.out.all_mut()), stride)
+        });
+        let (keys, values) = kv.parts();
+        let scratch = Out::new(&mut gemm_scratch[..]);
+        // An item is a head: its columns, then its rotation, then its place in the cache.
+        let per = d / ITEM;
+        let heads = jobs.each_ref().map(|job| job.0.rows / d);
+        let total = heads.iter().sum();
+        let (threads, grain) = (pool.threads(), grain(total * per, pool.threads(), n).div_ceil(per));
+        pool.run(total, grain, &|item, thread| {
+            let mut head = item;
+            let mut which = 0;
+            while head >= heads[which] {
+                head -= heads[which];
+                which += 1;
+            }
+            let (mat, bias, out, stride) = &jobs[which];
+            for part in 0..per {
+                let at = head * per + part;
+                let [next, far] = ahead(item * per + part, grain * per, threads).map(|i| i - item * per - part);
+                let job = Gemm {
+                    mat,
+                    group: 2 * at,
+                    groups: 2,
+                    next: 2 * (at + next),
+                    far: 2 * (at + far),
+                    rows_q,
+                    x: normed.all().as_ptr(),
+                    x_stride: normed.stride,
+                    n,
+                    bias: bias.map(|b| &b.0[..]),
+                    out: out.at(2 * at * LANES),
+                    out_stride: *stride,
+                    into: Into::Set,
+                };
+                // SAFETY: as in `multiply`.
+                unsafe { (kernels.gemm)(&job, scratch.part(thread * gemm_stride, gemm_stride)) };
+            }
+            for (i, row) in batch.rows.iter().enumerate() {
+                // SAFETY: the item owns these columns of the output, and this head in every page; the kernels' features were
+                // checked when the table was chosen.
+                unsafe {
+                    let x = out.part(i * stride + head * d, d);
+                    if which < 2 {
+                        (kernels.rope)(x, d, angles.row(i), pairing == RopePairing::Interleaved);
+                    }
+                    if which > 0 {
+                        let all = if which == 1 { &keys } else { &values };
+                        let words = all.part(place.at(layer, batch.page_of(*row), head), place.head_len);
+                        let mut slot = Slot { words, place, slot: row.pos as usize % PAGE_LEN };
+                        (kernels.kv_put)(&mut slot, x, which == 1);
+                    }
+                }
+            }
+        });
+    }
     fn kv_put(&mut self, kv: &mut Kv, layer: usize, k: &Act, v: &Act, batch: Batch<'_>) {
+        let (place, (keys, values)) = (kv.place, kv.parts());
+        let d = place.shape.d_head;
         for (i, row) in batch.rows.iter().enumerate() {
-            let page = batch.pages[row.table as usize + row.pos as usize / PAGE_LEN];
-            let mut slot = kv.slot(layer, page, row.pos as usize % PAGE_LEN);
-            // SAFETY: the kernel's features were checked when the table was chosen.
-            unsafe { (self.kernels.kv_put)(&mut slot, k.row(i), v.row(i)) };
+            for head in 0..place.shape.n_kv_heads {
+                let at = place.at(layer, batch.page_of(*row), head);
+                for (all, x, is_key) in [(&keys, k, true), (&values, v, false)] {
+                    // SAFETY: nobody else writes now; the kernel's features were checked when the table was chosen.
+                    unsafe {
+                        let words = all.part(at, place.head_len);
+                        let mut slot = Slot { words, place, slot: row.pos as usize % PAGE_LEN };
+                        (self.kernels.kv_put)(&mut slot, &x.row(i)[head * d..][..d], is_key);
+                    }
+                }
+            }
         }
     }
     fn attend(&mut self, q: &Act, n_heads: usize, kv: &Kv, layer: usize, batch: Batch<'_>, out: &mut Act) {
-        let group = n_heads / kv.shape.n_kv_heads;
+        let shape = kv.place.shape;
+        let group = n_heads / shape.n_kv_heads;
         let (few, threads) = (self.kernels.attend_vectors, self.pool.threads());
         // Rows that share pages convert them once; but every thread must get several items.
-        let share = batch.rows.len() * kv.shape.n_kv_heads / (ITEMS_PER_THREAD * threads);
+        let share = batch.rows.len() * shape.n_kv_heads / (ITEMS_PER_THREAD * threads);
         let rows = share.min(VECTORS_MAX / group).max(few / group).max(1);
-        let rows = even(batch.rows.len(), rows, kv.shape.n_kv_heads, threads);
+        let rows = even(batch.rows.len(), rows, shape.n_kv_heads, threads);
         self.cut(batch, rows);
         let vectors = if rows * group <= few { few } else { VECTORS_MAX };
         let subs = group.div_ceil(vectors);
-        let items = self.tiles.len() * kv.shape.n_kv_heads * subs;
+        let items = self.tiles.len() * shape.n_kv_heads * subs;
         let chunks = batch.rows.iter().map(|r| r.pos as usize / CHUNK + 1).max().unwrap_or(0);
         let Self { kernels, pool, attend_scratch, attend_stride, partials, tiles, .. } = self;
-        let (d, d_pad, plen) = (kv.shape.d_head, kv.d_pad(), partial_len(kv.shape.d_head));
+        let (d, d_pad, plen) = (shape.d_head, kv.place.d_pad, partial_len(shape.d_head));
         let (out_stride, attend_stride) = (out.stride, *attend_stride);
         let out = Out::new(out.all_mut());
         let scratch = Out::new(&mut attend_scratch[..]);

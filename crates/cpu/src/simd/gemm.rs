@@ -3,7 +3,7 @@
 //! panel of bytes, and register tiles of the others run over that.
 
 use super::tile::{
-    B4, B5, B6, B8, Beside, Bf16, CodesOf, F16, F32, Flat, FloatsOf, Half, HalfBias, K16, K16Bias, K32, Panel,
+    Ask, B4, B5, B6, B8, Beside, Bf16, CodesOf, F16, F32, Flat, FloatsOf, Half, HalfBias, K16, K16Bias, K32, Panel,
     ScalesOf, tile, tile_float,
 };
 use super::{Lanes, RowQ};
@@ -30,6 +30,8 @@ pub struct Gemm<'a> {
     pub groups: usize,
     /// The group that this thread will probably take next: its codes are prefetched while this one's are worked on.
     pub next: usize,
+    /// The one after that, whose codes are asked for as far as the second level of cache.
+    pub far: usize,
     /// Quantised rows (for quantised weights).
     pub rows_q: &'a [RowQ],
     /// f32 rows (for float weights): the first one, ...
@@ -179,14 +181,15 @@ unsafe fn many<L: Lanes, C: CodesOf, S: ScalesOf, P: CodesOf, F: ScalesOf, const
     let sums = base.wrapping_add(PANEL_BYTES + FLAT_BYTES).cast::<f32>();
     let len = if cols <= PANEL_COLS_MAX { cols } else { PANEL_COLS };
     let tiles = n.div_ceil(rows_max::<L, F>());
-    let mut next = Next::new(job, tiles * cols / 32);
+    let mut next = Next::new(job, job.next, tiles * cols / 32);
+    let mut far = Next::new(job, job.far, tiles * cols / 32);
     for from in (0..cols).step_by(len) {
         let mut at = 0;
         let mut share =
-            Share { job, from, cols: len.min(cols - from), sums, panel, flat, next: std::ptr::null(), step: 0 };
+            Share { job, from, cols: len.min(cols - from), sums, panel, flat, next: Ask::NOTHING, far: Ask::NOTHING };
         macro_rules! run {
             ($codes:ty, $scales:ty, $fill:expr, $t:literal) => {{
-                (share.next, share.step) = next.take(share.cols / 32);
+                (share.next, share.far) = (next.take(share.cols / 32), far.take(share.cols / 32));
                 // SAFETY: `gemm`'s contract; `at + t` is at most n; the panel was filled by the first rows.
                 unsafe {
                     if job.groups == 2 && L::TILE > 2 {
@@ -247,10 +250,10 @@ struct Next<'a> {
 }
 
 impl<'a> Next<'a> {
-    /// Over `pieces` times 32 columns of work.
-    fn new(job: &Gemm<'a>, pieces: usize) -> Self {
+    /// From `group` on, over `pieces` times 32 columns of work.
+    fn new(job: &Gemm<'a>, group: usize, pieces: usize) -> Self {
         let part = |from: &'a [u8], stride: usize| {
-            let rest = from.get(job.next * stride..).unwrap_or_default();
+            let rest = from.get(group * stride..).unwrap_or_default();
             &rest[..rest.len().min(job.groups * stride)]
         };
         let mat = job.mat;
@@ -259,11 +262,11 @@ impl<'a> Next<'a> {
     }
 
     /// Where the share of the next `pieces` starts, and bytes per piece.
-    fn take(&mut self, pieces: usize) -> (*const u8, usize) {
+    fn take(&mut self, pieces: usize) -> Ask {
         let rest = if self.rest[0].is_empty() { &mut self.rest[1] } else { &mut self.rest[0] };
         let (now, later) = rest.split_at((pieces * self.lines * 64).min(rest.len()));
         *rest = later;
-        (now.as_ptr(), if now.is_empty() { 0 } else { self.lines * 64 })
+        Ask { from: now.as_ptr(), step: if now.is_empty() { 0 } else { self.lines * 64 } }
     }
 }
 
@@ -275,8 +278,8 @@ struct Share<'a, 'b> {
     sums: *mut f32,
     panel: [*mut u8; 2],
     flat: [*mut u8; 2],
-    next: *const u8,
-    step: usize,
+    next: Ask,
+    far: Ask,
 }
 
 impl Share<'_, '_> {
@@ -319,7 +322,7 @@ impl Share<'_, '_> {
             }
             let mut panel = [std::ptr::null_mut(); R];
             panel.copy_from_slice(&self.panel[i..i + R]);
-            let beside = Beside { panel, next: self.next, step: self.step };
+            let beside = Beside { panel, next: self.next, far: self.far };
             let y = tile::<L, C, S, ZERO, FILL, R, T>(codes, scales, self.from, self.cols, acts, acc, beside);
             if self.from + self.cols == self.job.mat.cols {
                 sink::<L, R, T>(self.job, i, at, y);

@@ -5,6 +5,7 @@
 
 use super::Lanes;
 use crate::mem::{Aligned, LANES};
+use crate::pool::Out;
 use ops::math::{rotate, rotate_len};
 use ops::{KvShape, KvType, OpsError, PAGE_LEN};
 use quant::KV_BLOCK;
@@ -14,34 +15,40 @@ use std::ops::Range;
 
 /// Keys and values of all layers.
 pub struct Kv {
+    /// Sizes and order.
+    pub place: Place,
+    keys: Aligned<u16>,
+    values: Aligned<u16>,
+}
+
+/// Where a head lies in a page; keys and values alike.
+#[derive(Clone, Copy)]
+pub struct Place {
     /// Sizes.
     pub shape: KvShape,
     /// How they are kept.
     pub kept: KvType,
-    keys: Aligned<u16>,
-    values: Aligned<u16>,
-    /// Words per head and page (keys and values alike).
-    head_len: usize,
+    /// Words per head and page.
+    pub head_len: usize,
     /// `d_head` rounded up to whole lanes: the stride of values.
-    d_pad: usize,
+    pub d_pad: usize,
 }
 
-/// Where one position of one layer goes.
+/// Where a position of one head goes.
 pub struct Slot<'a> {
-    /// Keys of the page's heads.
-    pub keys: &'a mut [u16],
-    /// Values of the page's heads.
-    pub values: &'a mut [u16],
-    /// How they are kept.
-    pub kept: KvType,
+    /// The head's keys, or its values, in one page.
+    pub words: &'a mut [u16],
+    /// What they look like.
+    pub place: Place,
     /// Position in the page.
     pub slot: usize,
-    /// Width of a head.
-    pub d_head: usize,
-    /// Stride of values.
-    pub d_pad: usize,
-    /// Words of a head in a page.
-    pub head_len: usize,
+}
+
+impl Place {
+    /// Where a head begins.
+    pub fn at(&self, layer: usize, page: u32, head: usize) -> usize {
+        ((page as usize * self.shape.n_layers + layer) * self.shape.n_kv_heads + head) * self.head_len
+    }
 }
 
 impl Kv {
@@ -52,51 +59,31 @@ impl Kv {
         let head_len = PAGE_LEN * kept.head_bytes(d_pad) / 2;
         let len = shape.n_layers * shape.n_pages * shape.n_kv_heads * head_len;
         let new = || Aligned::zeroed(len, "the KV cache");
-        Ok(Self { shape, kept, keys: new()?, values: new()?, head_len, d_pad })
-    }
-
-    fn at(&self, layer: usize, page: u32, head: usize) -> usize {
-        ((page as usize * self.shape.n_layers + layer) * self.shape.n_kv_heads + head) * self.head_len
+        Ok(Self { place: Place { shape, kept, head_len, d_pad }, keys: new()?, values: new()? })
     }
 
     /// Keys `[PAGE_LEN / 16][d_head][16]` and values `[PAGE_LEN][d_pad]` of one head in one page, in int8 with their scales.
     pub fn head(&self, layer: usize, page: u32, head: usize) -> (&[u16], &[u16]) {
-        let at = self.at(layer, page, head);
-        (&self.keys[at..at + self.head_len], &self.values[at..at + self.head_len])
+        let (at, len) = (self.place.at(layer, page, head), self.place.head_len);
+        (&self.keys[at..at + len], &self.values[at..at + len])
     }
 
-    /// Stride of values.
-    pub fn d_pad(&self) -> usize {
-        self.d_pad
-    }
-
-    /// Where position `slot` of `page` goes.
-    pub fn slot(&mut self, layer: usize, page: u32, slot: usize) -> Slot<'_> {
-        let at = self.at(layer, page, 0);
-        let len = self.shape.n_kv_heads * self.head_len;
-        Slot {
-            keys: &mut self.keys[at..at + len],
-            values: &mut self.values[at..at + len],
-            kept: self.kept,
-            slot,
-            d_head: self.shape.d_head,
-            d_pad: self.d_pad,
-            head_len: self.head_len,
-        }
+    /// All keys and all values, for a job whose items own a head each.
+    pub fn parts(&mut self) -> (Out<'_, u16>, Out<'_, u16>) {
+        (Out::new(&mut self.keys), Out::new(&mut self.values))
     }
 
     /// Copies a page in every layer.
     pub fn copy_page(&mut self, from: u32, to: u32) {
-        let len = self.shape.n_layers * self.shape.n_kv_heads * self.head_len;
-        let (a, b) = (self.at(0, from, 0), self.at(0, to, 0));
-        self.keys.copy_within(a..a + len, b);
-        self.values.copy_within(a..a + len, b);
+        let (from, to) = (self.page(from), self.page(to).start);
+        self.keys.copy_within(from.clone(), to);
+        self.values.copy_within(from, to);
     }
 
     /// Where a page's keys lie, and in the same place its values.
     fn page(&self, page: u32) -> Range<usize> {
-        let at = self.at(0, page, 0);
-        at..at + self.shape.n_layers * self.shape.n_kv_heads * self.head_len
+        let at = self.place.at(0, page, 0);
+        at..at + self.place.shape.n_layers * self.place.shape.n_kv_heads * self.place.head_len
     }
 
     /// Bytes of a page: keys, then values.
@@ -106,9 +93,9 @@ impl Kv {
 
     /// What a page's bytes mean. The same for every instruction set.
     pub fn layout(&self) -> String {
-        let KvShape { n_layers, n_kv_heads, d_head, .. } = self.shape;
-        let d_pad = self.d_pad;
-        let kept = match self.kept {
+        let KvShape { n_layers, n_kv_heads, d_head, .. } = self.place.shape;
+        let d_pad = self.place.d_pad;
+        let kept = match self.place.kept {
             KvType::F16 => "f16le".into(),
             KvType::Q8 => format!("q8x{KV_BLOCK}"),
         };
@@ -145,71 +132,78 @@ fn codes_and_scales_mut(words: &mut [u16], d_pad: usize) -> (&mut [i8], &mut [u1
     (unsafe { std::slice::from_raw_parts_mut(codes.as_mut_ptr().cast(), 2 * codes.len()) }, scales)
 }
 
-/// Stores keys and values `[n_kv_heads * d_head]` of one position.
+/// Stores one head's keys (values, if not `is_key`) `[d_head]` of one position.
 ///
 /// # Safety
 /// As `Lanes`.
 #[inline(always)]
-pub unsafe fn kv_put<L: Lanes>(slot: &mut Slot<'_>, k: &[f32], v: &[f32]) {
-    match slot.kept {
+pub unsafe fn kv_put<L: Lanes>(slot: &mut Slot<'_>, x: &[f32], is_key: bool) {
+    match (slot.place.kept, is_key) {
         // SAFETY: forwarded.
-        KvType::F16 => unsafe { put_halves::<L>(slot, k, v) },
-        KvType::Q8 => put_codes(slot, k, v),
+        (KvType::F16, true) => unsafe { put_key::<L>(slot, x) },
+        // SAFETY: forwarded.
+        (KvType::F16, false) => unsafe { put_value::<L>(slot, x) },
+        (KvType::Q8, true) => put_key_codes(slot, x),
+        (KvType::Q8, false) => put_value_codes(slot, x),
     }
 }
 
-/// Values as they are, keys rotated first (`ops::math::rotate`). The definition itself, compiled for the instruction set.
+/// Rotated first (`ops::math::rotate`). The definition itself, compiled for the instruction set.
 #[inline(always)]
-fn put_codes(slot: &mut Slot<'_>, k: &[f32], v: &[f32]) {
-    let (d, at) = (slot.d_head, slot.slot);
+fn put_key_codes(slot: &mut Slot<'_>, k: &[f32]) {
+    let (d, at) = (k.len(), slot.slot);
     let (group, lane, blocks) = (at / LANES, at % LANES, d.div_ceil(KV_BLOCK));
     let (mut q, mut rotated) = ([0i8; KV_BLOCK], [0f32; KV_BLOCK]);
     let len = rotate_len(d);
-    for (head, (k, v)) in k.chunks_exact(d).zip(v.chunks_exact(d)).enumerate() {
-        let (codes, scales) = codes_and_scales_mut(&mut slot.keys[head * slot.head_len..][..slot.head_len], slot.d_pad);
-        let codes = codes[group * LANES * d..][..LANES * d].chunks_mut(KV_BLOCK * LANES);
-        let scales = scales[group * blocks * LANES..][..blocks * LANES].chunks_exact_mut(LANES);
-        for ((ks, codes), scales) in k.chunks(KV_BLOCK).zip(codes).zip(scales) {
-            let rotated = &mut rotated[..ks.len()];
-            rotated.copy_from_slice(ks);
-            rotate(rotated, len);
-            scales[lane] = quantise_kv(rotated, &mut q);
-            codes.chunks_exact_mut(LANES).zip(q).for_each(|(c, q)| c[lane] = q);
+    let (codes, scales) = codes_and_scales_mut(slot.words, slot.place.d_pad);
+    let codes = codes[group * LANES * d..][..LANES * d].chunks_mut(KV_BLOCK * LANES);
+    let scales = scales[group * blocks * LANES..][..blocks * LANES].chunks_exact_mut(LANES);
+    for ((ks, codes), scales) in k.chunks(KV_BLOCK).zip(codes).zip(scales) {
+        let rotated = &mut rotated[..ks.len()];
+        rotated.copy_from_slice(ks);
+        rotate(rotated, len);
+        scales[lane] = quantise_kv(rotated, &mut q);
+        codes.chunks_exact_mut(LANES).zip(q).for_each(|(c, q)| c[lane] = q);
+    }
+}
+
+/// As they are.
+#[inline(always)]
+fn put_value_codes(slot: &mut Slot<'_>, v: &[f32]) {
+    let (d, d_pad, at) = (v.len(), slot.place.d_pad, slot.slot);
+    let blocks = d.div_ceil(KV_BLOCK);
+    let (codes, scales) = codes_and_scales_mut(slot.words, d_pad);
+    let codes = codes[at * d_pad..][..d].chunks_mut(KV_BLOCK);
+    let scales = &mut scales[at * blocks..][..blocks];
+    scales.iter_mut().zip(v.chunks(KV_BLOCK).zip(codes)).for_each(|(scale, (vs, q))| *scale = quantise_kv(vs, q));
+}
+
+#[inline(always)]
+unsafe fn put_key<L: Lanes>(slot: &mut Slot<'_>, k: &[f32]) {
+    let group = &mut slot.words[slot.slot / LANES * LANES * k.len()..][..LANES * k.len()];
+    let mut half = [0u16; LANES];
+    for (c, ks) in k.chunks(LANES).enumerate() {
+        if let Some(ks) = ks.first_chunk::<LANES>() {
+            // SAFETY: sixteen elements on both sides.
+            unsafe { L::store_f16_sat(half.as_mut_ptr(), L::load(ks.as_ptr())) };
+        } else {
+            half.iter_mut().zip(ks).for_each(|(h, x)| *h = f32_to_f16_sat(*x));
         }
-        let values = &mut slot.values[head * slot.head_len..][..slot.head_len];
-        let (codes, scales) = codes_and_scales_mut(values, slot.d_pad);
-        let codes = codes[at * slot.d_pad..][..d].chunks_mut(KV_BLOCK);
-        let scales = &mut scales[at * blocks..][..blocks];
-        scales.iter_mut().zip(v.chunks(KV_BLOCK).zip(codes)).for_each(|(scale, (vs, q))| *scale = quantise_kv(vs, q));
+        for (i, h) in half[..ks.len()].iter().enumerate() {
+            group[(c * LANES + i) * LANES + slot.slot % LANES] = *h;
+        }
     }
 }
 
 #[inline(always)]
-unsafe fn put_halves<L: Lanes>(slot: &mut Slot<'_>, k: &[f32], v: &[f32]) {
-    let d = slot.d_head;
-    for (head, (k, v)) in k.chunks_exact(d).zip(v.chunks_exact(d)).enumerate() {
-        let keys = &mut slot.keys[head * slot.head_len..][..slot.head_len];
-        let group = &mut keys[slot.slot / LANES * LANES * d..][..LANES * d];
-        let mut half = [0u16; LANES];
-        for (c, ks) in k.chunks(LANES).enumerate() {
-            if let Some(ks) = ks.first_chunk::<LANES>() {
-                // SAFETY: sixteen elements on both sides.
-                unsafe { L::store_f16_sat(half.as_mut_ptr(), L::load(ks.as_ptr())) };
-            } else {
-                half.iter_mut().zip(ks).for_each(|(h, x)| *h = f32_to_f16_sat(*x));
-            }
-            for (i, h) in half[..ks.len()].iter().enumerate() {
-                group[(c * LANES + i) * LANES + slot.slot % LANES] = *h;
-            }
-        }
-        let values = &mut slot.values[head * slot.head_len + slot.slot * slot.d_pad..][..d];
-        for (o, vs) in values.chunks_mut(LANES).zip(v.chunks(LANES)) {
-            if let (Some(o), Some(vs)) = (o.first_chunk_mut::<LANES>(), vs.first_chunk::<LANES>()) {
-                // SAFETY: sixteen elements on both sides.
-                unsafe { L::store_f16_sat(o.as_mut_ptr(), L::load(vs.as_ptr())) };
-            } else {
-                o.iter_mut().zip(vs).for_each(|(h, x)| *h = f32_to_f16_sat(*x));
-            }
+unsafe fn put_value<L: Lanes>(slot: &mut Slot<'_>, v: &[f32]) {
+    let values = &mut slot.words[slot.slot * slot.place.d_pad..][..v.len()];
+    for (o, vs) in values.chunks_mut(LANES).zip(v.chunks(LANES)) {
+        if let (Some(o), Some(vs)) = (o.first_chunk_mut::<LANES>(), vs.first_chunk::<LANES>()) {
+            // SAFETY: sixteen elements on both sides.
+            unsafe { L::store_f16_sat(o.as_mut_ptr(), L::load(vs.as_ptr())) };
+        } else {
+            o.iter_mut().zip(vs).for_each(|(h, x)| *h = f32_to_f16_sat(*x));
         }
     }
 }

@@ -58,6 +58,8 @@ pub unsafe trait Lanes: Copy + 'static {
 
     /// Asks for the line at `p` to come nearer; any address is fine.
     unsafe fn prefetch(p: *const u8);
+    /// Into the second level of cache.
+    unsafe fn prefetch_far(p: *const u8);
     unsafe fn load_bytes(p: *const u8) -> Self::I;
     unsafe fn store_bytes(p: *mut u8, x: Self::I);
     unsafe fn splat_i(x: i32) -> Self::I;

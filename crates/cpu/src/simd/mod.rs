@@ -37,8 +37,8 @@ pub struct Kernels {
     pub attend: unsafe fn(&Attend<'_>, &mut [f32]),
     /// `(partial, d_pad, max, sum, out)`: folds a chunk's answer into a partial.
     pub merge: unsafe fn(&mut [f32], usize, f32, f32, &[f32]),
-    /// Stores one position: `(where, keys, values)`.
-    pub kv_put: unsafe fn(&mut kv::Slot<'_>, &[f32], &[f32]),
+    /// Stores one position of a head: `(where, what, whether it is a key)`.
+    pub kv_put: unsafe fn(&mut kv::Slot<'_>, &[f32], bool),
     /// `(outs, first column, columns in use, best, ids)`: folds an item's outputs into each row's running best.
     pub fold_best: unsafe fn(&mut [f32], u32, usize, &mut [f32], &mut [u32]),
     /// Reads memory, for the ceiling.
@@ -92,9 +92,9 @@ macro_rules! table {
                 unsafe { simd::generic::merge::<$lanes>(partial, d_pad, max, sum, out) }
             }
             #[target_feature(enable = $features)]
-            pub unsafe fn kv_put(slot: &mut simd::generic::Slot<'_>, k: &[f32], v: &[f32]) {
+            pub unsafe fn kv_put(slot: &mut simd::generic::Slot<'_>, x: &[f32], is_key: bool) {
                 // SAFETY: as above.
-                unsafe { simd::generic::kv_put::<$lanes>(slot, k, v) }
+                unsafe { simd::generic::kv_put::<$lanes>(slot, x, is_key) }
             }
             #[target_feature(enable = $features)]
             pub unsafe fn fold_best(outs: &mut [f32], first: u32, used: usize, best: &mut [f32], ids: &mut [u32]) {

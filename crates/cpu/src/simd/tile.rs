@@ -243,10 +243,24 @@ impl<const G: usize, const BIAS: bool> ScalesOf for Flat<G, BIAS> {
 pub struct Beside<const R: usize> {
     /// Where decoded codes go, for the tiles of the rows that follow; used by tiles that `FILL`.
     pub panel: [*mut u8; R],
-    /// What will be read next from memory, ...
-    pub next: *const u8,
-    /// ... and how far to go on in it per 32 columns, at most `lines_max` lines.
+    /// What will be read next from memory.
+    pub next: Ask,
+    /// And after that.
+    pub far: Ask,
+}
+
+/// Memory to ask for while multiplying.
+#[derive(Clone, Copy)]
+pub struct Ask {
+    /// Where it begins.
+    pub from: *const u8,
+    /// How far to go on in it per 32 columns, at most `lines_max` lines.
     pub step: usize,
+}
+
+impl Ask {
+    /// No memory.
+    pub const NOTHING: Self = Self { from: std::ptr::null(), step: 0 };
 }
 
 /// Lines that a tile of `t` rows can ask for per 32 columns.
@@ -256,7 +270,7 @@ pub const fn lines_max(t: usize) -> usize {
 
 impl<const R: usize> Beside<R> {
     /// Nothing.
-    pub const NONE: Self = Self { panel: [std::ptr::null_mut(); R], next: std::ptr::null(), step: 0 };
+    pub const NONE: Self = Self { panel: [std::ptr::null_mut(); R], next: Ask::NOTHING, far: Ask::NOTHING };
 }
 
 /// `R` groups of weight rows times `T` rows of activations over the columns `from..from + cols`, added to `acc`.
@@ -305,7 +319,8 @@ pub unsafe fn tile<
                 // A fixed number, asked for again where fewer are due: a loop here costs the accumulators their registers.
                 if !(R == 1 && T <= 4) {
                     for line in 0..lines_max(T) {
-                        L::prefetch(beside.next.wrapping_add(b * beside.step + line * 64));
+                        L::prefetch(beside.next.from.wrapping_add(b * beside.next.step + line * 64));
+                        L::prefetch_far(beside.far.from.wrapping_add(b * beside.far.step + line * 64));
                     }
                 }
                 if R == 1 && T <= 4 && !C::IS_PANEL && !FILL {
