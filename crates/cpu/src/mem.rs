@@ -12,6 +12,10 @@ const LINE: usize = 64;
 #[cfg(any(unix, test))]
 const HUGE: usize = 2 << 20;
 
+/// From so many bytes on a buffer takes its own pages from the system, so that what is never touched of it costs no memory.
+#[cfg(unix)]
+const PAGES_MIN: usize = 128 << 10;
+
 /// Bytes of an arena's slab. What is never touched of it costs no memory, only addresses.
 const SLAB: usize = 64 << 20;
 
@@ -29,7 +33,9 @@ struct Pages {
 
 #[cfg(unix)]
 impl Pages {
-    fn new(bytes: usize) -> Option<Self> {
+    fn new(bytes: usize, huge: bool) -> Option<Self> {
+        #[cfg(not(target_os = "linux"))]
+        let _ = huge;
         let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANON);
         // SAFETY: a new private map of no file, wherever the system finds room: no memory in use is touched.
         let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, kind, -1, 0) };
@@ -38,9 +44,9 @@ impl Pages {
         }
         // Huge pages are a wish: the system may decline, and nothing depends on it.
         #[cfg(target_os = "linux")]
-        // SAFETY: the range was just mapped; the advice changes how it is backed, never what it holds.
-        unsafe {
-            libc::madvise(start, bytes, libc::MADV_HUGEPAGE);
+        if huge {
+            // SAFETY: the range was just mapped; the advice changes how it is backed, never what it holds.
+            unsafe { libc::madvise(start, bytes, libc::MADV_HUGEPAGE) };
         }
         Some(Self { start: start.cast(), bytes })
     }
@@ -77,9 +83,10 @@ unsafe impl Sync for Slab {}
 impl Slab {
     fn new(bytes: usize) -> Option<Self> {
         #[cfg(unix)]
-        if bytes >= HUGE {
-            let pages = Pages::new(bytes.checked_add(HUGE)?)?;
-            let start = pages.start.wrapping_add(pages.start.align_offset(HUGE).min(HUGE));
+        if bytes >= PAGES_MIN {
+            let (huge, room) = (bytes >= HUGE, if bytes >= HUGE { HUGE } else { 0 });
+            let pages = Pages::new(bytes.checked_add(room)?, huge)?;
+            let start = pages.start.wrapping_add(pages.start.align_offset(HUGE).min(room));
             return Some(Self { start, bytes, _memory: Memory::Pages(pages) });
         }
         let n = bytes.div_ceil(LINE);

@@ -37,12 +37,12 @@ pub struct Cpu {
     attend_stride: usize,
     partials: Aligned<f32>,
     tiles: Vec<Tile>,
-    best: BestScratch,
+    best: ItemScratch,
     n_ctx: usize,
 }
 
-/// Where threads keep the best of each row while a product is not stored.
-struct BestScratch {
+/// Where threads keep an item's outputs that nobody else needs, and the best of each row while a product is not stored.
+struct ItemScratch {
     /// Rows there is room for.
     rows: usize,
     /// One item's outputs, `[threads][rows][ITEM]`.
@@ -53,7 +53,7 @@ struct BestScratch {
     ids: Aligned<u32>,
 }
 
-impl BestScratch {
+impl ItemScratch {
     fn new(threads: usize, rows: usize) -> Result<Self, OpsError> {
         let (outs, lanes, what) = (threads * rows * ITEM, threads * rows * LANES, "scratch");
         let (outs, values) = (Aligned::zeroed(outs, what)?, Aligned::zeroed(lanes, what)?);
@@ -107,7 +107,7 @@ impl Cpu {
             attend_stride: 0,
             partials: none()?,
             tiles: Vec::new(),
-            best: BestScratch::new(0, 0).ok()?,
+            best: ItemScratch::new(0, 0).ok()?,
             n_ctx: 0,
         })
     }
@@ -136,13 +136,16 @@ impl Cpu {
         let (width, stride, out_stride) = (x.width, x.stride, normed.stride);
         let copies = floats && norm.is_none();
         let out = Out::new(normed.all_mut());
-        let each = |i: usize, _: usize| {
+        let each = |i: usize, thread: usize| {
             let from = &x.all()[i * stride..(i + 1) * stride];
+            // What is quantised at once is not kept: a thread's one row stays in its first level of cache.
+            let to = if floats { i } else { thread };
             let mut src = from;
             if let Some(norm) = &norm {
-                // SAFETY: the item owns row `i` of `normed`; the kernel's features were checked when the table was chosen.
+                // SAFETY: row `i` of `normed` is the item's, or row `thread` the thread's; the kernel's features were checked when
+                // the table was chosen.
                 src = unsafe {
-                    let row = out.part(i * out_stride, stride);
+                    let row = out.part(to * out_stride, stride);
                     (kernels.rms_norm)(from, &norm.weight.0, norm.eps, row, width);
                     row
                 };
@@ -284,7 +287,7 @@ impl Backend for Cpu {
         n_ctx: usize,
     ) -> Result<(), OpsError> {
         let threads = self.pool.threads();
-        self.normed = Act::new(rows, width)?;
+        self.normed = Act::new(rows.max(threads), width)?;
         self.quantised = ActQ::new(rows, width)?;
         self.rows_q = Vec::with_capacity(rows);
         self.gemm_stride = scratch_bytes(rows).next_multiple_of(64);
@@ -296,7 +299,7 @@ impl Backend for Cpu {
         let partials = items * n_ctx.div_ceil(CHUNK) * vectors * partial_len(d_head);
         self.partials = Aligned::zeroed(partials, "scratch")?;
         self.tiles = Vec::with_capacity(rows);
-        self.best = BestScratch::new(threads, rows)?;
+        self.best = ItemScratch::new(threads, rows)?;
         self.n_ctx = n_ctx;
         Ok(())
     }
@@ -383,14 +386,18 @@ impl Backend for Cpu {
         norm: Option<Norm<'_, Self>>,
         gate: &Packed,
         up: &Packed,
-        up_scratch: &mut Act,
+        _: &mut Act,
         out: &mut Act,
     ) {
         let mats = [gate, up];
         self.prepare(x, n, norm, mats.into_iter());
-        let Self { kernels, pool, normed, rows_q, gemm_scratch, gemm_stride, .. } = self;
-        let (gemm_stride, strides) = (*gemm_stride, [out.stride, up_scratch.stride]);
-        let outs = [Out::new(out.all_mut()), Out::new(up_scratch.all_mut())];
+        let Self {
+            kernels, pool, normed, rows_q, gemm_scratch, gemm_stride, best: ItemScratch { rows, outs, .. }, ..
+        } = self;
+        let (gemm_stride, strides, rows) = (*gemm_stride, [out.stride, ITEM], *rows);
+        assert!(n <= rows);
+        // `up` of an item is needed only by that item.
+        let (out, ups) = (Out::new(out.all_mut()), Out::new(&mut outs[..]));
         let scratch = Out::new(&mut gemm_scratch[..]);
         let items = gate.groups.div_ceil(2);
         let (threads, grain) = (pool.threads(), grain(items, pool.threads(), n));
@@ -409,7 +416,7 @@ impl Backend for Cpu {
                     x_stride: normed.stride,
                     n,
                     bias: None,
-                    out: outs[i].at(group * LANES),
+                    out: if i == 0 { out.at(group * LANES) } else { ups.at(thread * rows * ITEM) },
                     out_stride: strides[i],
                     into: Into::Set,
                 };
@@ -417,11 +424,10 @@ impl Backend for Cpu {
                 unsafe { (kernels.gemm)(&job, scratch.part(thread * gemm_stride, gemm_stride)) };
             }
             for r in 0..n {
-                let at = |i: usize| r * strides[i] + group * LANES;
-                // SAFETY: the item owns these columns of both; features as above.
+                // SAFETY: the item owns these columns of `out`, the thread its part of `ups`; features as above.
                 unsafe {
-                    let g = outs[0].part(at(0), groups * LANES);
-                    (kernels.swiglu)(g, outs[1].part(at(1), groups * LANES));
+                    let g = out.part(r * strides[0] + group * LANES, groups * LANES);
+                    (kernels.swiglu)(g, ups.part((thread * rows + r) * ITEM, groups * LANES));
                 }
             }
         });
