@@ -13,6 +13,7 @@ const AGENTS_MODEL: &str = "qwen2.5-coder-1.5b";
 /// After the steps of every run, where they are asked for; or alone, with `--only`.
 pub const STEPS: &[Step] = &[
     Step { name: "dialects", what: "the Python clients of Ollama and Mistral against our server", run: dialects },
+    Step { name: "traces", what: "OpenTelemetry's own messages decode the traces of real requests", run: traces },
     Step { name: "schema", what: "schemathesis against the OpenAPI document: no 5xx", run: schema },
     Step { name: "codex", what: "Codex CLI with a larger model: without a catalogue, and by itself", run: codex_slow },
     Step { name: "agents", what: "opencode, Continue, Qwen Code, goose and aider: one task each", run: agents },
@@ -23,6 +24,21 @@ fn dialects() -> Outcome {
     match default_model() {
         Some(model) => script(&model, "dialects", "run_dialects.py", "requirements-dialects.txt"),
         None => no_model(),
+    }
+}
+
+/// The script starts the server, because it is the collector that the server must know of.
+fn traces() -> Outcome {
+    let tiny = root().join("tests").join("golden").join("tiny-qwen2.gguf");
+    match tools::python("traces", "tests/clients/requirements-traces.txt") {
+        Err(why) => Outcome::Failed(why),
+        Ok(python) => run(command(python, &[])
+            .arg(root().join("tests").join("clients").join("run_traces.py"))
+            .arg("--vonk")
+            .arg(vonk())
+            .arg("--model")
+            .arg(tiny))
+        .into(),
     }
 }
 

@@ -481,3 +481,10 @@ pub const NEXT_EDIT_LINES_MAX: usize = 48;
 pub const NEXT_EDIT_TRAIL_MAX: usize = 32;
 /// Bytes of a file that are searched for the next place, from the cursor on.
 pub const NEXT_EDIT_SCAN_BYTES_MAX: usize = 1024 * 1024;
+
+// Calls that no grammar has checked.
+
+/// Schemas and parts of them that are looked at to see whether a call's arguments fit; beyond that they do not.
+pub const SCHEMA_FIT_STEPS_MAX: usize = 100_000;
+/// How deep schemas may lie within each other then, references counted.
+pub const SCHEMA_FIT_DEPTH_MAX: usize = 192;

@@ -51,7 +51,37 @@ fn config(bind: SocketAddr, file: Option<&Path>, require_key: bool) -> Result<Co
     Ok(Config { bind, meter, require_key, catch_signals: true, ..Config::default() })
 }
 
-fn served(opened: &Opened, text: Arc<TextKit>, mut engine: Box<dyn engine::Stepper>, kept: bool) -> Served {
+/// What each model is called on the wire: a file by its name without the folders, which are nobody's business.
+fn wire_names(opened: &[Opened]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for o in opened {
+        let name = match o.found.sha256 {
+            Some(_) => o.found.name.clone(),
+            None => short_name(&o.found.path).unwrap_or_else(|| o.found.name.clone()),
+        };
+        let others = (2..).map(|n| format!("{name}-{n}"));
+        let free = std::iter::once(name.clone()).chain(others).find(|name| !names.contains(name));
+        names.push(free.unwrap_or(name));
+    }
+    names
+}
+
+/// A file's name without `.gguf`, or a folder's.
+fn short_name(path: &Path) -> Option<String> {
+    let path = std::path::absolute(path).ok()?;
+    let name = path.file_name()?.to_str()?;
+    let stem = name.strip_suffix(".gguf").unwrap_or(name);
+    let is_fit = !stem.is_empty() && stem.len() <= base::limits::MODEL_NAME_BYTES_MAX;
+    (is_fit && !stem.chars().any(char::is_control)).then(|| stem.to_owned())
+}
+
+/// The names by which this user's other programs may ask for models: those on the wire, and as they were given.
+fn told_names(opened: &[Opened], names: &[String]) -> Vec<String> {
+    let given = opened.iter().map(|o| &o.found.name).filter(|given| !names.contains(given));
+    names.iter().chain(given).cloned().collect()
+}
+
+fn served(opened: &Opened, name: &str, text: Arc<TextKit>, mut engine: Box<dyn engine::Stepper>, kept: bool) -> Served {
     let created = unix_s();
     let (d, s) = (Served::openai_defaults(), opened.loaded.desc.suggested);
     let defaults = Sampling {
@@ -61,9 +91,10 @@ fn served(opened: &Opened, text: Arc<TextKit>, mut engine: Box<dyn engine::Stepp
         min_p: s.min_p.unwrap_or(d.min_p),
         ..d
     };
-    let name = opened.found.name.clone();
-    let keeper = if kept { keeper(&name, &mut *engine) } else { None };
-    Served { name, aliases: vec![], stepper: engine, text, created, defaults, keeper, about: opened.about() }
+    let keeper = if kept { keeper(&opened.found.name, &mut *engine) } else { None };
+    let unlisted = Some(opened.found.name.clone()).filter(|given| given != name).into_iter().collect();
+    let (name, aliases, about) = (name.to_owned(), vec![], opened.about());
+    Served { name, aliases, unlisted, stepper: engine, text, created, defaults, keeper, about }
 }
 
 /// The disk for a model's prefix cache, after what is there was taken in. Without it everything works, so it is only a note.
@@ -91,6 +122,7 @@ fn keeper(name: &str, engine: &mut dyn engine::Stepper) -> Option<Box<dyn Keeper
 /// `vonk serve`.
 pub fn serve(args: args::Serve) -> Result<(), Fault> {
     let collector = args.otlp.as_deref().map(Otlp::at).transpose()?;
+    collector.iter().for_each(Otlp::check);
     let config = Config {
         collector: collector.map(|c| -> Arc<dyn Collector> { Arc::new(c) }),
         hosts: args.host,
@@ -103,16 +135,16 @@ pub fn serve(args: args::Serve) -> Result<(), Fault> {
     let names = if args.model.is_empty() { vec![DEFAULT_MODEL.to_string()] } else { args.model };
     let opened: Vec<Opened> = names.iter().map(|name| open(Some(name))).collect::<Result<_, _>>()?;
     let running = server::start(Config { stop_when_idle: args.stop_when_idle, ..config }).map_err(server_fault)?;
-    let names = opened.iter().map(|o| o.found.name.clone()).collect();
-    let _notice = if args.no_runtime_file { None } else { notice(&running, names) };
+    let names = wire_names(&opened);
+    let _notice = if args.no_runtime_file { None } else { notice(&running, told_names(&opened, &names)) };
     let begin = Instant::now();
     let mut models = Vec::new();
     let draft = args.draft_model.as_deref().map(|name| open(Some(name))).transpose()?;
-    for (i, o) in opened.iter().enumerate() {
+    for (i, (o, name)) in opened.iter().zip(&names).enumerate() {
         let draft = draft.as_ref().filter(|_| i == 0);
         let (text, engine) = both(o, &args.engine, usize::from(args.slots), draft)?;
-        models.push(served(o, text, engine, !args.no_kept_cache));
-        eprintln!("{} is ready ({:.1} s)", o.found.name, begin.elapsed().as_secs_f64());
+        models.push(served(o, name, text, engine, !args.no_kept_cache));
+        eprintln!("{name} is ready ({:.1} s)", begin.elapsed().as_secs_f64());
     }
     running.add_models(models).map_err(server_fault)?;
     println!("listening on http://{}/v1", running.addr());
@@ -134,18 +166,20 @@ pub fn up(args: args::Up) -> Result<(), Fault> {
         pull_shown(&store, name)?;
     }
     let begin = Instant::now();
-    let opened = open(Some(name))?;
+    let opened = [open(Some(name))?];
+    let names = wire_names(&opened);
     let config = config(args.bind, None, false)?;
     let has_keys = config.meter.as_ref().is_some_and(|m| m.is_locked());
     let running = server::start(config).map_err(server_fault)?;
-    let _notice = notice(&running, vec![opened.found.name.clone()]);
-    let (text, mut engine) = both(&opened, &args.engine, 4, None)?;
+    let _notice = notice(&running, told_names(&opened, &names));
+    let ([opened], [name]) = (&opened, &names[..]) else { return Err(Fault::failed("a model has no name")) };
+    let (text, mut engine) = both(opened, &args.engine, 4, None)?;
     let ready = begin.elapsed();
     let outcome = demonstrate(&text, &mut *engine)?;
     let first_token_s = ready.as_secs_f64() + outcome.ttft_ms / 1e3;
-    running.add_models(vec![served(&opened, text, engine, !args.once)]).map_err(server_fault)?;
+    running.add_models(vec![served(opened, name, text, engine, !args.once)]).map_err(server_fault)?;
     let addr = running.addr();
-    println!("\n\n{}: {}; {first_token_s:.2} s from start to first token", opened.found.name, outcome.figures());
+    println!("\n\n{}: {}; {first_token_s:.2} s from start to first token", name, outcome.figures());
     if args.once {
         running.drain();
         return wait(running);
@@ -185,4 +219,22 @@ fn demonstrate(text: &TextKit, engine: &mut dyn engine::Stepper) -> Result<Outco
     let sampling = args::Sampling { stop, ..args::Sampling::greedy(SNIPPET_TOKENS) };
     to_stdout(SNIPPET)?;
     generate(engine, text, ids, &sampling, &mut to_stdout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::short_name;
+    use std::path::Path;
+
+    #[test]
+    fn a_file_is_called_by_its_name_without_folders() {
+        let short = |path: &str| short_name(Path::new(path));
+        assert_eq!(short("/srv/ann/models/Coder-0.5B.Q4_K_M.gguf").as_deref(), Some("Coder-0.5B.Q4_K_M"));
+        assert_eq!(short("coder.gguf").as_deref(), Some("coder"));
+        assert_eq!(short("../models/qwen2.5-coder/").as_deref(), Some("qwen2.5-coder"));
+        let here = std::env::current_dir().ok().and_then(|d| Some(d.file_name()?.to_str()?.to_owned()));
+        assert_eq!(short("."), here);
+        assert_eq!(short("/models/.gguf"), None);
+        assert_eq!(short("/"), None);
+    }
 }

@@ -24,6 +24,7 @@ pub fn serving(args: args::BenchServe) -> Result<(), Fault> {
     let served = Served {
         name: name.clone(),
         aliases: vec![],
+        unlisted: vec![],
         stepper: engine.stepper(),
         text,
         created: 0,

@@ -1,23 +1,42 @@
 //! `vonk serve --otlp`: delivers traces to an OpenTelemetry collector, over plain HTTP as everything here.
 
 use base::limits;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use client::{Client, ClientError, Deadline, Target};
 
 use crate::fault::Fault;
 
 /// A collector that takes OTLP/HTTP.
 #[derive(Debug)]
-pub struct Otlp(Client);
+pub struct Otlp {
+    client: Client,
+    /// That it takes nothing has been said.
+    is_missed: AtomicBool,
+}
 
 impl Otlp {
     /// At `http://host:4318`; the path `/v1/traces` may be given, too.
     pub fn at(url: &str) -> Result<Self, Fault> {
         let base = url.trim_end_matches('/').trim_end_matches("/v1/traces");
-        Ok(Self(Client::new(Target::parse(base).map_err(Fault::input)?, None).map_err(Fault::input)?))
+        let client = Client::new(Target::parse(base).map_err(Fault::input)?, None).map_err(Fault::input)?;
+        Ok(Self { client, is_missed: AtomicBool::new(false) })
+    }
+
+    /// Says so if the collector's name has no address. On a thread of its own, because resolvers take their time; the server does
+    /// not wait, and tries again with every delivery.
+    pub fn check(&self) {
+        let target = self.client.target().clone();
+        let check = move || {
+            if let Err(e) = target.resolve() {
+                eprintln!("warning: --otlp: {e}; traces are dropped until it can be reached");
+            }
+        };
+        let _ = std::thread::Builder::new().name("otlp-check".to_owned()).spawn(check); // else nothing is said
     }
 
     fn deliver(&self, body: &[u8]) -> Result<u64, ClientError> {
-        let answer = self.0.post("/v1/traces", body, Deadline::after_s(limits::TRACE_POST_S_MAX), None)?;
+        let answer = self.client.post("/v1/traces", body, Deadline::after_s(limits::TRACE_POST_S_MAX), None)?;
         let answer = answer.json(limits::TRACE_ANSWER_BYTES_MAX)?;
         // A 64-bit number, so it may be text.
         let rejected = &answer["partialSuccess"]["rejectedSpans"];
@@ -30,7 +49,16 @@ impl server::Collector for Otlp {
         match self.deliver(body) {
             // It took everything, and said so in another way than the specification wants.
             Err(ClientError::Protocol { why, .. }) if why.starts_with("its answer is not JSON") => Ok(0),
-            delivered => delivered.map_err(|e| e.to_string()),
+            Err(e) => {
+                if !self.is_missed.swap(true, Relaxed) {
+                    eprintln!("warning: traces are not delivered: {e}; vonk_spans_dropped_total counts them");
+                }
+                Err(e.to_string())
+            }
+            Ok(rejected) => {
+                self.is_missed.store(false, Relaxed);
+                Ok(rejected)
+            }
         }
     }
 }

@@ -75,6 +75,16 @@ impl Target {
         }
     }
 
+    /// Whether its host has an address. May take as long as the system's resolver.
+    ///
+    /// # Errors
+    /// `Connect`.
+    pub fn resolve(&self) -> Result<(), ClientError> {
+        let failed = |source| ClientError::Connect { url: self.shown.clone(), source };
+        let none = || failed(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+        (self.host.as_str(), self.port).to_socket_addrs().map_err(failed)?.next().map(|_| ()).ok_or_else(none)
+    }
+
     /// Tries every address that the name has.
     fn connect(&self, deadline: Deadline) -> Result<TcpStream, ClientError> {
         let failed = |source| ClientError::Connect { url: self.shown.clone(), source };

@@ -206,6 +206,11 @@ impl Db {
         if new.name.is_empty() || new.name.len() > most || new.name.chars().any(char::is_control) {
             return Err(KeysError::Invalid(format!("a key's name has 1 to {most} bytes, and no control characters")));
         }
+        if new.expires_s == Some(0) {
+            return Err(KeysError::Invalid(
+                "a key that has expired is good for nothing; leave --expires out".to_owned(),
+            ));
+        }
         let (id, (key, hash)) = (mint_id()?, mint()?);
         let at = self.at();
         let created = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|tx| {

@@ -88,6 +88,7 @@ fn keys_are_made_rotated_and_revoked_beside_a_running_meter() {
     for name in ["", "a\nb", &"x".repeat(200)] {
         assert!(matches!(db.create(&NewKey { name, ..new("") }, NOON), Err(KeysError::Invalid(_))));
     }
+    assert!(matches!(db.create(&NewKey { expires_s: Some(0), ..new("over") }, NOON), Err(KeysError::Invalid(_))));
 }
 
 /// Nothing asks for a flush here: the thread does it.

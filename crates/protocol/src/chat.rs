@@ -89,18 +89,19 @@ impl ChatRequest {
 /// # Errors
 /// 400 that names the field by its path and says what to send instead.
 pub fn parse_chat(body: &[u8]) -> Result<ChatRequest, ApiError> {
-    parse(body, true)
+    parse(body, true).map(|(request, _)| request)
 }
 
-/// The same, with the default model where none is named: llama.cpp's `POST /apply-template`.
+/// The same, with the default model where none is named, and whether what begins an answer is wanted: llama.cpp's
+/// `POST /apply-template`.
 ///
 /// # Errors
 /// As `parse_chat`.
-pub fn parse_template(body: &[u8]) -> Result<ChatRequest, ApiError> {
+pub fn parse_template(body: &[u8]) -> Result<(ChatRequest, bool), ApiError> {
     parse(body, false)
 }
 
-fn parse(body: &[u8], needs_model: bool) -> Result<ChatRequest, ApiError> {
+fn parse(body: &[u8], needs_model: bool) -> Result<(ChatRequest, bool), ApiError> {
     let o = json::document(body)?.object(generate_names![
         "messages",
         "tools",
@@ -109,6 +110,7 @@ fn parse(body: &[u8], needs_model: bool) -> Result<ChatRequest, ApiError> {
         "functions",
         "logprobs",
         "top_logprobs",
+        "add_generation_prompt",
     ])?;
     let model = if needs_model { read_model(&o)? } else { read_model_or_default(&o)? };
     let generate = Generate::read_for(model, &o)?;
@@ -133,7 +135,8 @@ fn parse(body: &[u8], needs_model: bool) -> Result<ChatRequest, ApiError> {
             top as u8
         }
     };
-    Ok(ChatRequest { generate, messages: messages_read, tools, logprobs: logprobs.then_some(top) })
+    let opens = o.get("add_generation_prompt").map(|f| f.boolean()).transpose()?.unwrap_or(true);
+    Ok((ChatRequest { generate, messages: messages_read, tools, logprobs: logprobs.then_some(top) }, opens))
 }
 
 fn read_message(field: &Field<'_>) -> Result<Message, ApiError> {

@@ -15,11 +15,17 @@ macro_rules! generate_names {
             "model", "max_tokens", "max_completion_tokens", "n", "temperature", "top_k", "top_p", "min_p", "seed",
             "presence_penalty", "frequency_penalty", "repetition_penalty", "repeat_penalty", "repeat_last_n", "stop",
             "logit_bias", "stream", "stream_options", "user", "response_format", "n_predict", "prediction", "speculation",
-            "prompt_cache_key", "service_tier", "replay", "deadline_ms", $($more),*
+            "prompt_cache_key", "service_tier", "replay", "deadline_ms", "grammar", "json_schema", "guided_json",
+            "guided_regex", "guided_choice", "guided_grammar", "structured_outputs", $($more),*
         ]
     };
 }
 pub(crate) use generate_names;
+
+/// What other servers call a binding form of the answer. Whoever sends one relies on it, so it is not passed over like other unknown
+/// fields.
+pub(crate) const BINDING: [&str; 7] =
+    ["grammar", "json_schema", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs"];
 
 /// Parameters of generation. `None` means that the request leaves it to the server.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -75,6 +81,7 @@ impl Generate {
 
     /// The same with the name of the model read already.
     pub(crate) fn read_for<const N: usize>(model: String, o: &Object<'_, N>) -> Result<Self, ApiError> {
+        refuse_binding(o)?;
         let repeat_penalty = o.get("repetition_penalty").or_else(|| o.get("repeat_penalty"));
         let include_usage = match o.get("stream_options") {
             None => false,
@@ -107,6 +114,17 @@ impl Generate {
             response_format: read_response_format(o)?,
             hints: Hints::read(o)?,
         })
+    }
+}
+
+fn refuse_binding<const N: usize>(o: &Object<'_, N>) -> Result<(), ApiError> {
+    let is_empty = |f: &Field<'_>| matches!(f.text(), "\"\"" | "false");
+    match BINDING.iter().find_map(|name| o.get(name).filter(|f| !is_empty(f))) {
+        None => Ok(()),
+        Some(field) => {
+            let advice = "Send a JSON schema as `response_format`, or a custom tool with a Lark grammar or a regular expression.";
+            Err(field.error("unsupported_field", format!("`{}` is not supported. {advice}", field.path)))
+        }
     }
 }
 

@@ -36,9 +36,34 @@ fn an_agent_s_request_is_taken() {
 }
 
 #[test]
-fn tool_choice_none_hides_the_tools() {
+fn tool_choice_none_allows_no_tool_and_keeps_the_prompt() {
     let tools = r#"[{"type":"function","function":{"name":"f"}}],"tool_choice":"none""#;
-    assert!(parse_chat(chat_with("tools", tools).as_bytes()).unwrap().tools.list.is_empty());
+    let tools = parse_chat(chat_with("tools", tools).as_bytes()).unwrap().tools;
+    assert_eq!((tools.list.len(), tools.list[0].is_allowed), (1, false));
+}
+
+#[test]
+fn what_binds_an_answer_elsewhere_is_refused_and_not_passed_over() {
+    for (field, value) in [
+        ("grammar", r#""root ::= \"a\"""#),
+        ("json_schema", "{}"),
+        ("guided_json", r#"{"type":"object"}"#),
+        ("guided_regex", r#""a""#),
+        ("guided_choice", r#"["a"]"#),
+        ("guided_grammar", r#""x""#),
+        ("structured_outputs", "{}"),
+    ] {
+        let refused = parse_chat(chat_with(field, value).as_bytes()).unwrap_err();
+        assert_eq!(
+            (refused.status, refused.code, refused.param.as_deref()),
+            (400, Some("unsupported_field"), Some(field))
+        );
+        let infill = format!(r#"{{"input_prefix":"","input_suffix":"","{field}":{value}}}"#);
+        assert!(protocol::parse_infill(infill.as_bytes()).is_err(), "{field}");
+        for empty in ["null", r#""""#] {
+            assert!(parse_chat(chat_with(field, empty).as_bytes()).is_ok());
+        }
+    }
 }
 
 #[test]

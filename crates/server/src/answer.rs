@@ -447,8 +447,9 @@ impl Choice {
     /// The choice has ended: with calls, unless something cut it.
     fn end_reading(&mut self, piece: &mut Piece) {
         let Some(reader) = &mut self.reader else { return };
+        let is_cut = self.word.is_some() && reader.is_in_call();
         reader.finish(&mut piece.said);
-        if reader.has_called() && self.finish == Some(FinishReason::Stop) {
+        if reader.has_called() && !is_cut && self.finish == Some(FinishReason::Stop) {
             self.finish = Some(FinishReason::ToolCalls);
             piece.finish = self.finish;
         }

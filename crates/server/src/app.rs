@@ -25,6 +25,8 @@ pub struct Served {
     pub name: String,
     /// Other names that it answers to.
     pub aliases: Vec<String>,
+    /// Names that it answers to and that nobody is told, such as the path of its file.
+    pub unlisted: Vec<String>,
     /// Its engine; gets a thread of its own.
     pub stepper: Box<dyn Stepper>,
     /// Its text side.
@@ -50,6 +52,7 @@ impl Served {
 pub(crate) struct Model {
     pub(crate) name: String,
     pub(crate) aliases: Vec<String>,
+    pub(crate) unlisted: Vec<String>,
     pub(crate) text: Arc<TextKit>,
     pub(crate) created: u64,
     pub(crate) defaults: Sampling,
@@ -58,6 +61,16 @@ pub(crate) struct Model {
 }
 
 impl Model {
+    /// All names that it answers to.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.name).chain(&self.aliases).chain(&self.unlisted).map(String::as_str)
+    }
+
+    /// Whether it answers to this name.
+    pub(crate) fn is_called(&self, name: &str) -> bool {
+        self.names().any(|n| n == name)
+    }
+
     /// Whether requests run or wait.
     pub(crate) fn is_busy(&self) -> bool {
         let mailbox = &self.runner.mailbox;
@@ -133,9 +146,9 @@ impl App {
         }
         let mut models = Vec::new();
         for s in served {
-            let Served { name, aliases, stepper, text, created, defaults, keeper, about } = s;
+            let Served { name, aliases, unlisted, stepper, text, created, defaults, keeper, about } = s;
             let runner = runner::start(&name, stepper, keeper, self.config.limits.queue)?;
-            models.push(Arc::new(Model { name, aliases, text, created, defaults, about, runner }));
+            models.push(Arc::new(Model { name, aliases, unlisted, text, created, defaults, about, runner }));
         }
         self.models.set(models).map_err(|_| ServeError::Models("a second time"))
     }

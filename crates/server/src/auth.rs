@@ -36,11 +36,7 @@ pub(crate) fn on_behalf<T>(job: impl FnOnce() -> T) -> impl FnOnce() -> T {
 /// The models that whoever asks may know of.
 pub(crate) fn known_models(app: &App) -> impl Iterator<Item = &Arc<Model>> {
     let asking = ASKING.try_with(Clone::clone).unwrap_or_default();
-    app.models().iter().filter(move |m| asking.as_ref().is_none_or(|grant| grant.may_use(names(m))))
-}
-
-fn names(model: &Model) -> impl Iterator<Item = &str> {
-    std::iter::once(&model.name).chain(&model.aliases).map(String::as_str)
+    app.models().iter().filter(move |m| asking.as_ref().is_none_or(|grant| grant.may_use(m.names())))
 }
 
 /// The key that a request shows. A header that is there twice shows none.
@@ -110,7 +106,7 @@ impl App {
     /// 404 for a model that is not for this key, as if it were not there; 429 with `Retry-After`.
     pub(crate) fn admit(&self, caller: &Caller, model: &Model, estimate: Estimate) -> Result<Option<Permit>, ApiError> {
         let (Some(meter), Some(grant)) = (&self.config.meter, &caller.grant) else { return Ok(None) };
-        let names: Vec<&str> = names(model).collect();
+        let names: Vec<&str> = model.names().collect();
         meter.admit(grant, &names, self.config.limits.queue, estimate).map(Some).map_err(|why| match why {
             Refusal::Model => model_not_found(self, &model.name),
             why => refused(why),

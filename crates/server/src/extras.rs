@@ -99,8 +99,8 @@ fn detokenize(app: &App, body: &[u8]) -> Result<Value, ApiError> {
 }
 
 fn apply_template(app: &App, body: &[u8]) -> Result<Value, ApiError> {
-    let request = protocol::parse_template(body)?;
+    let (request, opens) = protocol::parse_template(body)?;
     let model = find_model(app, &request.generate.model)?;
     check_bytes(&model, request.text_bytes(), "messages")?;
-    Ok(json!({ "prompt": model.text.render_chat(&request)? }))
+    Ok(json!({ "prompt": model.text.render_chat(&request, opens)? }))
 }

@@ -6,7 +6,8 @@ use base::{RequestId, TokenId, limits};
 use engine::api::{Class, Finish, Request, Sampling};
 use keys::Estimate;
 use protocol::chunks::{Chunks, Envelope, Shape};
-use protocol::num::Temperature;
+use protocol::num::{Bias, Temperature};
+use protocol::tools::ToolChoice;
 use protocol::{ApiError, ChatRequest, CompletionRequest, Generate, InfillRequest, Prompt, ServiceTier};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -284,7 +285,7 @@ pub(crate) fn prepare_infill(app: &App, mut request: InfillRequest) -> Result<Pr
     Ok(Prepared { infill: Some(infill), ..prepared })
 }
 
-pub(crate) fn prepare_chat(app: &App, request: ChatRequest) -> Result<Prepared, ApiError> {
+pub(crate) fn prepare_chat(app: &App, mut request: ChatRequest) -> Result<Prepared, ApiError> {
     let model = find_model(app, &request.generate.model)?;
     check_bytes(&model, request.text_bytes(), "messages")?;
     let prompt = model.text.encode_chat(&request, &|bytes| check_bytes(&model, bytes, "messages"))?;
@@ -293,6 +294,14 @@ pub(crate) fn prepare_chat(app: &App, request: ChatRequest) -> Result<Prepared, 
         Some(tools) => tools.grammar(&model.text, &request.tools)?,
         None => None,
     };
+    if request.tools.choice == ToolChoice::None && !request.tools.list.is_empty() {
+        // It has read of tools, and would open a call where it may not.
+        let bias = &mut request.generate.logit_bias;
+        bias.retain(|(id, _)| !model.text.call_tokens.contains(id));
+        let n_vocab = model.runner.info.n_vocab;
+        let known = model.text.call_tokens.iter().filter(|id| (**id as usize) < n_vocab);
+        bias.extend(known.map(|id| (*id, Bias::NEVER)));
+    }
     let prepared = Prepared::new(model, request.generate, request.logprobs, vec![prompt], Class::Chat);
     Ok(Prepared { tools, grammar, ..prepared })
 }
@@ -429,7 +438,7 @@ impl Prepared {
 
 /// `default` is the first model served; any other unknown name is an error, never a silent substitute.
 pub(crate) fn find_model(app: &App, name: &str) -> Result<Arc<Model>, ApiError> {
-    let found = auth::known_models(app).find(|m| m.name == name || m.aliases.iter().any(|a| a == name));
+    let found = auth::known_models(app).find(|m| m.is_called(name));
     let found = found.or_else(|| auth::known_models(app).next().filter(|_| name == "default"));
     let model = found.cloned().ok_or_else(|| auth::model_not_found(app, name))?;
     if model.runner.mailbox.is_alive() { Ok(model) } else { Err(engine_stopped()) }

@@ -22,6 +22,8 @@ pub struct TextKit {
     pub(crate) tool_format: ToolFormat,
     /// Special tokens that mark calls.
     pub(crate) tool_marks: Arc<[TokenId]>,
+    /// All tokens that mark calls, special or not.
+    pub(crate) call_tokens: Arc<[TokenId]>,
     pub(crate) grammars: Grammars,
 }
 
@@ -37,9 +39,10 @@ impl TextKit {
             .transpose()?;
         let fim = FimTemplate::of(&tokenizer);
         let tool_format = ToolFormat::of(chat_template);
-        let marks = tool_format.markers().iter().filter_map(|m| tokenizer.token_of(m));
-        let tool_marks = marks.filter(|id| tokenizer.is_special(*id)).collect();
-        Ok(Self { tokenizer: Arc::new(tokenizer), chat, fim, tool_format, tool_marks, grammars: Grammars::default() })
+        let call_tokens: Arc<[TokenId]> = tool_format.markers().iter().filter_map(|m| tokenizer.token_of(m)).collect();
+        let tool_marks = call_tokens.iter().copied().filter(|id| tokenizer.is_special(*id)).collect();
+        let (tokenizer, grammars) = (Arc::new(tokenizer), Grammars::default());
+        Ok(Self { tokenizer, chat, fim, tool_format, tool_marks, call_tokens, grammars })
     }
 
     /// A raw prompt. Special tokens are read, because editors send prompts that they templated themselves.
@@ -85,13 +88,13 @@ impl TextKit {
         request: &ChatRequest,
         check_bytes: &dyn Fn(usize) -> Result<(), ApiError>,
     ) -> Result<Vec<TokenId>, ApiError> {
-        let text = self.render_chat(request)?;
+        let text = self.render_chat(request, true)?;
         check_bytes(text.len())?;
         Ok(self.tokenizer.encode(&text, Encode::TEMPLATE))
     }
 
-    /// A conversation as its template writes it.
-    pub(crate) fn render_chat(&self, request: &ChatRequest) -> Result<String, ApiError> {
+    /// A conversation as its template writes it; with `opens` also what begins an answer.
+    pub(crate) fn render_chat(&self, request: &ChatRequest, opens: bool) -> Result<String, ApiError> {
         let template = self.chat.as_ref().ok_or_else(|| {
             let message = "This model has no chat template. Use POST /v1/completions, or an instruct model.";
             ApiError::field("model", "no_chat_template", message)
@@ -105,7 +108,7 @@ impl TextKit {
                 true => request.messages.iter().map(|m| template_message(m, arguments)).collect(),
                 false => told_messages(&request.messages, tools),
             };
-            template.render(&Value::Array(messages), shown.as_ref(), true, &Map::new())
+            template.render(&Value::Array(messages), shown.as_ref(), opens, &Map::new())
         };
         let has_calls = request.messages.iter().any(|m| !m.tool_calls.is_empty());
         let text = match render(Arguments::Object) {

@@ -12,6 +12,7 @@ mod caller;
 mod config;
 mod dialect;
 mod extras;
+mod frames;
 mod gate;
 mod generate;
 mod grammar;

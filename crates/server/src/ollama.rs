@@ -42,10 +42,7 @@ pub(crate) fn prepare(app: &App, mut request: OllamaRequest) -> Result<Prepared,
 fn known_name(app: &App, name: &str) -> String {
     let plain = name.strip_suffix(":latest").unwrap_or(name);
     let candidates = [name.to_owned(), plain.to_owned(), plain.replace(':', "-")];
-    let is_known = |name: &&String| {
-        let serves = |m: &Arc<Model>| m.name == **name || m.aliases.iter().any(|a| a == *name);
-        *name == "default" || known_models(app).any(serves)
-    };
+    let is_known = |name: &&String| *name == "default" || known_models(app).any(|m| m.is_called(name));
     candidates.iter().find(is_known).cloned().unwrap_or_else(|| name.to_owned())
 }
 

@@ -22,6 +22,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use crate::answer::{Answer, Piece, Scored};
 use crate::app::{App, Phase};
 use crate::dialect;
+use crate::frames::Pace;
 use crate::generate::{engine_stopped, shutting_down, sse_response};
 use crate::infill::Told;
 use crate::responses::turn::Turn;
@@ -30,12 +31,6 @@ use crate::tools::Said;
 
 /// A frame is sent when it has grown to this many bytes, even if more is ready.
 const FRAME_BYTES: usize = 16 * 1024;
-
-/// Steps of the engine that take less than half of this leave together, one frame in this time. A write and the threads that it
-/// wakes take a hundred microseconds of a core that the engine would have used; a screen shows a picture every 16 ms.
-const PACE: Duration = Duration::from_millis(8);
-/// Frames that follow each other so fast before one waits, so that short answers never do.
-const PACE_AFTER: u32 = 16;
 
 /// The body of a streamed answer. Dropping it (the client has gone) cancels the request.
 pub(crate) struct SseBody {
@@ -49,45 +44,6 @@ pub(crate) struct SseBody {
     ping: Pin<Box<Sleep>>,
     cut: Pin<Box<dyn Future<Output = ()> + Send>>,
     pace: Pace,
-}
-
-/// When the next frame may leave.
-struct Pace {
-    /// Rings `PACE` after the last frame.
-    timer: Pin<Box<Sleep>>,
-    /// When the last frame left.
-    last: Instant,
-    /// Frames that came within half of `PACE` of the one before, or waited and then held more than one step of the engine.
-    quick: u32,
-    /// Steps in the frame that grows.
-    steps: u32,
-}
-
-impl Pace {
-    fn new() -> Self {
-        Self { timer: Box::pin(sleep(Duration::ZERO)), last: Instant::now(), quick: 0, steps: 0 }
-    }
-
-    /// Ready when a frame may leave. Until then nobody asks for what the engine says, so nothing wakes this thread for it.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.quick < PACE_AFTER { Poll::Ready(()) } else { self.timer.as_mut().poll(cx) }
-    }
-
-    /// A frame leaves.
-    fn left(&mut self) {
-        let now = Instant::now();
-        self.quick = quick(self.quick, now.duration_since(self.last), self.steps);
-        (self.last, self.steps) = (now, 0);
-        if self.quick >= PACE_AFTER {
-            self.timer.as_mut().reset(now + PACE);
-        }
-    }
-}
-
-/// Quick frames in a row, after one that left so long after the one before, with so many steps in it.
-fn quick(before: u32, since: Duration, steps: u32) -> u32 {
-    let is_quick = if before >= PACE_AFTER { steps > 1 } else { since < PACE / 2 };
-    if is_quick { before.saturating_add(1) } else { 0 }
 }
 
 /// In whose shape a stream is written.
@@ -185,7 +141,7 @@ impl SseBody {
         while !self.is_ended && self.out.len() < FRAME_BYTES {
             match self.notes.poll_recv(cx) {
                 Poll::Ready(Some(note)) => {
-                    self.pace.steps += 1;
+                    self.pace.step();
                     match self.answer.take(note) {
                         Ok(Some(piece)) => self.write(&piece),
                         Ok(None) => {}
@@ -274,7 +230,7 @@ impl http_body::Body for SseBody {
             return Poll::Ready(None);
         }
         this.pace.left();
-        this.ping.as_mut().reset(this.pace.last + this.heartbeat);
+        this.ping.as_mut().reset(Instant::now() + this.heartbeat);
         let frame = Bytes::copy_from_slice(&this.out);
         this.out.clear();
         Poll::Ready(Some(Ok(Frame::data(frame))))
@@ -418,21 +374,4 @@ fn chat_choice(answer: &Answer, index: u32, c: Collected) -> ChatChoice {
 fn completion_choice(answer: &Answer, index: u32, c: Collected) -> CompletionChoice {
     let logprobs: Option<CompletionLogprobs> = some(&c.logprobs).map(|l| answer.completion_logprobs(l, &mut 0));
     CompletionChoice { index, text: c.text, logprobs, finish_reason: c.finish }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_streams_that_stay_fast_wait() {
-        let ms = Duration::from_millis;
-        let after = |n: u32, since: Duration| (0..n).fold(0, |before, _| quick(before, since, 1));
-        assert!(after(PACE_AFTER - 1, ms(1)) < PACE_AFTER, "a short answer never waits");
-        assert_eq!(after(PACE_AFTER, ms(1)), PACE_AFTER);
-        assert_eq!(after(1000, PACE / 2), 0, "a slow one neither");
-        assert!(quick(PACE_AFTER, PACE, 2) > PACE_AFTER, "it goes on while waiting gathers something");
-        assert_eq!(quick(PACE_AFTER, PACE, 1), 0, "and stops when it does not");
-        assert_eq!(quick(u32::MAX, PACE, 3), u32::MAX);
-    }
 }

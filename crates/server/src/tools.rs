@@ -19,6 +19,8 @@ use crate::kit::TextKit;
 pub(crate) struct ToolSet {
     specs: Vec<ToolSpec>,
     plan: ToolPlan,
+    /// The answer is calls and nothing else, so what is no whole call was cut off.
+    is_forced: bool,
     /// Special tokens that mark calls, and are text to the parser.
     marks: Arc<[TokenId]>,
 }
@@ -37,12 +39,12 @@ pub(crate) enum Said {
 }
 
 impl ToolSet {
-    /// `None` where there are no tools.
+    /// `None` where there are no tools to call.
     ///
     /// # Errors
     /// 400: a schema that cannot be used for a call that must be right.
     pub(crate) fn new(kit: &TextKit, tools: &Tools, answer: &ResponseFormat) -> Result<Option<Self>, ApiError> {
-        if tools.list.is_empty() {
+        if tools.list.is_empty() || tools.choice == ToolChoice::None {
             return Ok(None);
         }
         let specs: Vec<ToolSpec> = tools.list.iter().map(spec).collect();
@@ -56,7 +58,8 @@ impl ToolSet {
         };
         let plan = kit.tool_format.plan(&specs, calls, tools.parallel, spec_of(answer).as_ref());
         let plan = plan.map_err(|(at, e)| refused(&tools.list[at], at, &e))?;
-        Ok(Some(Self { specs, plan, marks: Arc::clone(&kit.tool_marks) }))
+        let is_forced = calls != Calls::Auto;
+        Ok(Some(Self { specs, plan, is_forced, marks: Arc::clone(&kit.tool_marks) }))
     }
 
     /// The grammar of the answer, if it must follow one. Takes milliseconds.
@@ -93,6 +96,7 @@ impl ToolSet {
         Reader {
             parser: self.plan.parser(&self.specs),
             custom: kinds.collect(),
+            is_forced: self.is_forced,
             marks: Arc::clone(&self.marks),
             ids,
             place: 0,
@@ -108,6 +112,7 @@ pub(crate) struct Reader {
     parser: ToolParser,
     /// Names of tools that take text.
     custom: Vec<String>,
+    is_forced: bool,
     marks: Arc<[TokenId]>,
     ids: [u64; 2],
     place: u32,
@@ -131,6 +136,11 @@ impl Reader {
         self.parser.n_calls() > 0
     }
 
+    /// A call has begun and its end has not come.
+    pub(crate) fn is_in_call(&self) -> bool {
+        self.parser.is_in_call()
+    }
+
     /// More of the answer.
     pub(crate) fn push(&mut self, text: &str, said: &mut Vec<Said>) {
         if !text.is_empty() {
@@ -146,7 +156,8 @@ impl Reader {
     }
 
     fn tell(&mut self, said: &mut Vec<Said>) {
-        for part in self.parts.drain(..) {
+        let is_forced = self.is_forced;
+        for part in self.parts.drain(..).filter(|part| !is_forced || !matches!(part, ToolPart::Text(_))) {
             said.push(match part {
                 ToolPart::Text(text) => Said::Text(text),
                 ToolPart::Begin { name } => {

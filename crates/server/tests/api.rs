@@ -159,8 +159,52 @@ fn tools_reach_the_template_and_calls_come_back_as_objects() {
     assert!(said(&call("not json")).contains("call read \n"));
     assert!(said(&call(&"[".repeat(5000))).contains("call read \n"));
     assert!(said(&call(&"[".repeat(300))).contains("call read \n"));
+    // Where none may be called the prompt is the same, so that it stays cached.
     let none = call("{}").replace(r#""tools":"#, r#""tool_choice":"none","tools":"#);
-    assert!(!said(&none).contains("tool read"));
+    assert_eq!(said(&none), said(&call("{}")));
+}
+
+#[test]
+fn a_name_that_is_not_listed_is_taken_and_told_to_nobody() {
+    let running = server::start(Config::default()).unwrap();
+    let path = "/srv/ann/models/echo.gguf";
+    let echo = served("echo", Echo::new(1024, 4, &Arc::default()));
+    running.add_models(vec![Served { unlisted: vec![path.to_owned()], ..echo }]).unwrap();
+    let addr = running.addr();
+    let asked = complete(addr, &format!(r#"{{"model":"{path}","prompt":"ab","max_tokens":1}}"#));
+    assert_eq!((asked.status, whole(&asked).model.as_str()), (200, "echo"));
+    let unknown = complete(addr, r#"{"model":"other","prompt":"ab"}"#);
+    assert_eq!(unknown.status, 404);
+    let ollama = r#"{"model":"default","prompt":"ab","stream":false}"#;
+    let told = [
+        unknown,
+        get(addr, "/v1/models"),
+        get(addr, "/props"),
+        get(addr, "/api/tags"),
+        get(addr, "/metrics"),
+        get(addr, "/v1/health"),
+        post(addr, "/api/generate", ollama),
+        post(addr, "/api/show", ollama),
+    ];
+    for answer in told {
+        assert!(!answer.text().contains("ann"), "{}", answer.text());
+    }
+}
+
+#[test]
+fn a_template_is_applied_with_or_without_what_opens_an_answer() {
+    let running = server::start(Config::default()).unwrap();
+    let mut vocab = spec();
+    vocab.chat_template = Some("{{ messages[0].content }}{% if add_generation_prompt %}>{% endif %}".to_owned());
+    let echo = served("echo", Echo::new(1024, 4, &Arc::default()));
+    running.add_models(vec![Served { text: Arc::new(make_kit(&vocab)), ..echo }]).unwrap();
+    let prompt = |more: &str| {
+        let body = format!(r#"{{"messages":[{{"role":"user","content":"a"}}]{more}}}"#);
+        post(running.addr(), "/apply-template", &body).json()["prompt"].clone()
+    };
+    assert_eq!(prompt(""), "a>");
+    assert_eq!(prompt(r#","add_generation_prompt":true"#), "a>");
+    assert_eq!(prompt(r#","add_generation_prompt":false"#), "a");
 }
 
 #[test]

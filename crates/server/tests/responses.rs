@@ -276,6 +276,7 @@ fn what_is_refused_is_named() {
             "invalid_schema",
         ),
         (r#","input":"x","metadata":[]"#, "metadata", "invalid_type"),
+        (r#","input":"x","metadata":{"a":1}"#, "metadata", "invalid_type"),
         (r#","input":"x","max_output_tokens":-1"#, "max_output_tokens", "invalid_value"),
     ] {
         let answer = respond(running.addr(), &format!(r#"{{"model":"echo"{fields}}}"#));

@@ -35,6 +35,7 @@ fn tiny() -> Running {
         .add_models(vec![Served {
             name,
             aliases,
+            unlisted: vec![],
             stepper,
             text,
             created: 1,

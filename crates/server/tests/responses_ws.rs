@@ -52,6 +52,22 @@ fn turns_follow_each_other_with_what_is_new_only() {
     assert_eq!(ws.closed(), Some(1000));
 }
 
+/// Steps that come faster than anybody reads leave together, and nothing is lost by it.
+#[test]
+fn a_fast_answer_is_whole_and_in_order() {
+    let (running, knobs) = serve_with(Config::default(), 4096, 4, std::sync::Arc::default());
+    knobs.burst.store(1, std::sync::atomic::Ordering::SeqCst);
+    let input = "0123456789 ".repeat(90);
+    let mut ws = Ws::open(running.addr());
+    ws.say(&create(&format!(r#""input":"{input}""#)));
+    let events = ws.events();
+    let numbers = events.iter().map(|e| e["sequence_number"].as_u64());
+    assert!(numbers.eq((0..events.len() as u64).map(Some)));
+    let deltas: String = events.iter().filter_map(|e| e["delta"].as_str()).collect();
+    assert_eq!(deltas, text(events.last().unwrap()));
+    assert_eq!(deltas, format!("user:{input}\n"));
+}
+
 #[test]
 fn errors_leave_the_connection_open() {
     let (running, _) = serve(Config::default());

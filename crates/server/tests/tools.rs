@@ -146,7 +146,9 @@ fn what_the_model_says_becomes_calls() {
         assert_eq!(said(&two, json!({ "stop": "<tool" })), (Some("Well.\n".into()), vec![], stop));
         assert_eq!(said(CALL, json!({ "stop": "</tool_call>" })), (None, vec![function(ulm)], calls));
         assert_eq!(said(CALL, json!({ "max_tokens": 60 })), (None, vec![function("{\"city\": \"U")], length));
-        // Without tools it is text.
+        // A call that a stop string cuts is none that could be made.
+        assert_eq!(said(CALL, json!({ "stop": "Ulm" })), (None, vec![function("{\"city\": \"")], stop));
+        // Where none is allowed it is text.
         assert_eq!(said(CALL, json!({ "tool_choice": "none" })), (Some(CALL.into()), vec![], stop));
         let custom = said("{\"name\": \"patch\", \"arguments\": {\"input\": \"*** a\\n\"}}", json!({}));
         assert_eq!(custom, (None, vec![(CallKind::Custom, "patch".into(), "*** a\n".into())], calls));
@@ -170,6 +172,28 @@ fn choices_and_logprobs() {
         assert_eq!(text, CALL, "the tokens of the call are told");
     }
     assert_eq!(stream(running.addr(), "echo", &json!({ "replay": CALL, "logprobs": true }), 1)[0].1.len(), 1);
+}
+
+/// The model has read of tools all the same, so what opens a call never comes.
+#[test]
+fn where_none_may_be_called_no_call_is_opened() {
+    let mut vocab = spec();
+    let opens = 257_u32;
+    vocab.tokens = vocab.tokens.iter().map(|t| if t == "<|fim_prefix|>" { "<tool_call>" } else { t }).collect();
+    vocab.kinds[opens as usize] = base::vocab::TokenKind::UserDefined;
+    vocab.fim = base::vocab::FimTokens::default();
+    vocab.chat_template = vocab.chat_template.map(|t| t + HERMES);
+    let (running, knobs) = (server::start(Config::default()).unwrap(), Arc::default());
+    let model = server::Served { text: Arc::new(make_kit(&vocab)), ..served("echo", Echo::new(1024, 1, &knobs)) };
+    running.add_models(vec![model]).unwrap();
+    for (choice, mine, biases) in [
+        ("none", json!({}), vec![(opens, -100.0)]),
+        ("none", json!({ opens.to_string(): 5, "7": 1 }), vec![(7, 1.0), (opens, -100.0)]),
+        ("auto", json!({ "7": 1 }), vec![(7, 1.0)]),
+    ] {
+        ask(running.addr(), "echo", &json!({ "tool_choice": choice, "logit_bias": mine, "max_tokens": 1 }));
+        assert_eq!(knobs.last().logit_bias, biases, "{choice}");
+    }
 }
 
 #[test]
@@ -221,6 +245,12 @@ fn forced_calls_are_right_whatever_the_model_thinks() {
         assert_eq!(reason, Some(FinishReason::ToolCalls));
         let input = calls[0].2.strip_prefix("*** ").unwrap().strip_suffix('\n').unwrap();
         assert!(calls[0].0 == CallKind::Custom && (1..=5).contains(&input.len()), "{input}");
+        // What is cut before its name is told is nothing, not half a tag.
+        for max in [1, 5, 12] {
+            let cut = json!({ "tool_choice": "required", "seed": 1, "max_tokens": max });
+            let (content, calls, reason) = whole_and_streamed(running.addr(), "tiny", &cut).remove(0);
+            assert_eq!((content.as_deref(), calls, reason), (Some(""), vec![], Some(FinishReason::Length)), "{max}");
+        }
         // Several, until the model has enough or the tokens are spent.
         let many = json!({ "tools": [weather()], "tool_choice": "required", "seed": 5, "max_tokens": 300 });
         for call in &whole_and_streamed(running.addr(), "tiny", &many)[0].1[1..] {

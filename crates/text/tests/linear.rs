@@ -31,12 +31,12 @@ fn time(tokenizer: &Tokenizer, text: &str) -> Duration {
     elapsed
 }
 
-/// Four times the text takes at most 7 times as long (2.6 for twice), at the best of several tries; quadratic would be 16.
-/// What is fast anyway is not compared.
+/// Four times the text takes at most 7 times as long (2.6 for twice), at the best of many tries, because a busy machine stops any of
+/// them; quadratic would be 16. What is fast anyway is not compared.
 fn assert_linear(name: &str, tokenizer: &Tokenizer, unit: &str, bytes: usize) {
     let (part, whole) = (repeated(unit, bytes / 4), repeated(unit, bytes));
     let mut best = f64::INFINITY;
-    for _ in 0..5 {
+    for _ in 0..30 {
         let (short, long) = (time(tokenizer, &part), time(tokenizer, &whole));
         if long < Duration::from_millis(20) {
             return;

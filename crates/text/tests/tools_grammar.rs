@@ -388,12 +388,19 @@ fn masks_are_quick_on_a_real_vocabulary() {
         let weather = ("get_weather", r#"{"city": "Ulm", "days": 2}"#);
         written(format, &[weather, ("tool_3", r#"{"path": "src/main.rs", "n": 12, "list": ["a b", "c"]}"#)])
     };
+    let long = json!({ "path": prose.repeat(5) }).to_string();
     for (format, name, calls, answer) in [
         (ToolFormat::Hermes, "auto, text", Calls::Auto, prose.repeat(10)),
         (ToolFormat::Hermes, "auto, text and calls", Calls::Auto, format!("{prose}{}", two(&ToolFormat::Hermes))),
         (ToolFormat::Hermes, "required", Calls::Required, two(&ToolFormat::Hermes)),
         (ToolFormat::Xml, "xml, auto, text and calls", Calls::Auto, format!("{prose}{}", two(&ToolFormat::Xml))),
         (ToolFormat::Xml, "xml, required", Calls::Required, two(&ToolFormat::Xml)),
+        (
+            ToolFormat::Xml,
+            "xml, required, a long text",
+            Calls::Required,
+            written(&ToolFormat::Xml, &[("tool_3", &long)]),
+        ),
     ] {
         let plan = format.plan(&tools, calls, true, None).unwrap();
         let start = std::time::Instant::now();

@@ -219,7 +219,8 @@ fn echo<const N: usize>(o: &Object<'_, N>, request: &ResponseRequest, text: Opti
     let or = |value: Value, default: Value| if value.is_null() { default } else { value };
     let tools = o.get("tools").map_or(Ok(json!([])), |f| f.value(limits::TOOLS_BYTES_MAX))?;
     let metadata = small("metadata")?;
-    if !metadata.is_null() && !metadata.is_object() {
+    let are_texts = || metadata.as_object().is_some_and(|o| o.values().all(Value::is_string));
+    if !metadata.is_null() && !are_texts() {
         return Err(ApiError::field("metadata", "invalid_type", "`metadata` must be an object of strings."));
     }
     let reasoning = small("reasoning")?;

@@ -23,6 +23,7 @@ use crate::app::{App, Phase};
 use crate::auth;
 use crate::body::Share;
 use crate::caller::Caller;
+use crate::frames::Pace;
 use crate::generate::{Origin, check_open, engine_stopped, on_text_pool, shutting_down, started};
 use crate::net::{Peer, Seat};
 use crate::responses::store::Thread;
@@ -134,6 +135,7 @@ enum Work {
         turn: Turn,
         answer: Answer,
         notes: UnboundedReceiver<Note>,
+        pace: Pace,
     },
 }
 
@@ -149,7 +151,10 @@ impl Work {
         match self {
             Self::Idle => std::future::pending().await,
             Self::Starting { job, .. } => Progress::Started(job.await),
-            Self::Running { notes, .. } => Progress::Note(notes.recv().await),
+            Self::Running { notes, pace, .. } => {
+                pace.wait().await;
+                Progress::Note(notes.recv().await)
+            }
         }
     }
 }
@@ -343,7 +348,7 @@ impl Session {
         match progress {
             Progress::Started(Ok((answer, notes))) => {
                 if let Work::Starting { turn, .. } = std::mem::replace(&mut self.work, Work::Idle) {
-                    self.work = Work::Running { turn, answer, notes };
+                    self.work = Work::Running { turn, answer, notes, pace: Pace::new() };
                 }
             }
             Progress::Started(Err(e)) => self.fail(&mut out, e),
@@ -355,9 +360,10 @@ impl Session {
 
     /// This news, and what else is ready.
     fn note(&mut self, note: Note, out: &mut Vec<u8>) {
-        let Work::Running { turn, answer, notes } = &mut self.work else { return };
+        let Work::Running { turn, answer, notes, pace } = &mut self.work else { return };
         let mut next = Some(note);
         while let Some(note) = next {
+            pace.step();
             match answer.take(note) {
                 Ok(Some(piece)) => {
                     let began = Instant::now();
@@ -368,6 +374,9 @@ impl Session {
                 Err(e) => return self.fail(out, e),
             }
             next = if out.len() < SEND_BYTES && !answer.is_done() { notes.try_recv().ok() } else { None };
+        }
+        if !out.is_empty() {
+            pace.left();
         }
         if answer.is_done() {
             self.settle(out, |_, _, _| {});

@@ -294,6 +294,7 @@ pub fn served(name: &str, engine: Echo) -> Served {
     Served {
         name: name.into(),
         aliases,
+        unlisted: vec![],
         stepper: Box::new(engine),
         text: kit(),
         created: 1_700_000_000,

@@ -30,6 +30,7 @@ pub fn serve(hint: &str) -> Running {
         .add_models(vec![Served {
             name: "tiny".into(),
             aliases: vec![],
+            unlisted: vec![],
             stepper,
             text,
             created: 1,

@@ -27,6 +27,9 @@ pub use matcher::Matcher;
 
 use crate::{TextError, Tokenizer};
 
+/// Tokens that go on with a bare text between tags, all at once.
+const SLICE_OF_TEXT: &str = "[^<]+";
+
 /// What all grammars of one model share: the tree of its tokens. Built once; see docs/grammar.md for what that costs.
 pub struct GrammarEngine {
     factory: ParserFactory,
@@ -42,7 +45,9 @@ impl GrammarEngine {
         let (vocab, env) = trie::build(tokenizer)?;
         let factory = compile::guarded(|| {
             let caps = InferenceCapabilities::default();
-            let mut factory = ParserFactory::new(&env, caps, &SlicedBiasComputer::json_slices())?;
+            let mut slices = SlicedBiasComputer::json_slices();
+            slices.push(SLICE_OF_TEXT.to_owned());
+            let mut factory = ParserFactory::new(&env, caps, &slices)?;
             factory.quiet();
             *factory.limits_mut() = parser_limits();
             Ok(factory)

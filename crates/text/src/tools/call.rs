@@ -74,6 +74,21 @@ impl Call {
         }
     }
 
+    /// A closing tag has come before the last brackets. True if nothing but brackets was missing; those of the arguments are added.
+    pub(super) fn close(&mut self) -> bool {
+        match &self.syntax {
+            _ if self.said.name.is_none() => false,
+            Syntax::Json(_) if self.said.arguments_are == Progress::Done => true,
+            Syntax::Json(call) if call.slot == Some(Slot::Arguments) && self.said.arguments_are == Progress::Object => {
+                // Level 0 is the call.
+                let missing = call.scanner.missing(1);
+                self.said.arguments.push_str(missing.as_deref().unwrap_or_default());
+                missing.is_some()
+            }
+            _ => false,
+        }
+    }
+
     /// The next character.
     pub(super) fn push(&mut self, c: char) -> Result<(), Wrong> {
         match &mut self.syntax {

@@ -36,6 +36,8 @@ const TAGS: [(&str, &str); 4] = [
     ("<tool>", "</tool>"),
     ("<function_call>", "</function_call>"),
 ];
+/// What ends calls between tags; models mix the pairs up.
+pub(super) const CLOSES: [&str; 4] = [TAGS[0].1, TAGS[1].1, TAGS[2].1, TAGS[3].1];
 const MISTRAL: &str = "[TOOL_CALLS]";
 const PYTHON: &str = "<|python_tag|>";
 /// Names of a fenced block that may hold a call.
@@ -79,6 +81,16 @@ impl Forms {
         match c {
             '<' => self.n_tags > 0 || self.has_python || self.has_xml,
             _ => self.has_mistral,
+        }
+    }
+
+    /// A grammar that holds these forms has seen calls that stand so. Marks other than tags are tokens that it never lets come; as
+    /// text they are spelt where it is free.
+    pub(super) fn hold(&self, wrap: Wrap) -> bool {
+        match wrap {
+            Wrap::Tag(close) => TAGS[..self.n_tags].iter().any(|(_, c)| *c == close),
+            Wrap::List { is_marked: false } | Wrap::Bare { is_marked: false } => self.has_bare,
+            _ => false,
         }
     }
 
@@ -203,17 +215,16 @@ impl ToolFormat {
         }
     }
 
-    /// The model's own form alone.
+    /// The model's own form, as far as a grammar holds it.
     pub(super) fn own_forms(&self) -> Forms {
         Forms {
             n_tags: usize::from(matches!(self, Self::Hermes | Self::Xml)),
-            has_mistral: self.is_mistral(),
-            has_python: *self == Self::Llama3,
-            has_xml: *self == Self::Xml,
-            // Only the list is checked.
+            has_bare: self.is_mistral() || matches!(self, Self::Llama3 | Self::Generic),
+            has_mistral: false,
+            has_python: false,
+            has_xml: false,
             has_named: false,
             has_fences: false,
-            has_bare: self.is_mistral() || matches!(self, Self::Llama3 | Self::Generic),
         }
     }
 }

@@ -49,7 +49,7 @@ pub struct ToolPlan {
     pub format: ToolFormat,
     /// What it must follow, if anything.
     pub grammar: Option<ToolGrammar>,
-    /// Only the model's own form counts as a call, because only that one is checked.
+    /// The model's own form is checked by the grammar; calls in other forms must be looked at.
     is_strict: bool,
     is_single: bool,
 }
@@ -58,7 +58,7 @@ impl ToolPlan {
     /// A parser for one answer.
     pub fn parser(&self, tools: &[ToolSpec]) -> ToolParser {
         let parser = ToolParser::new(&self.format, tools);
-        let parser = if self.is_strict { parser.strictly(&self.format) } else { parser };
+        let parser = if self.is_strict { parser.strictly(&self.format, tools) } else { parser };
         if self.is_single { parser.single() } else { parser }
     }
 }

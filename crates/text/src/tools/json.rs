@@ -1,7 +1,8 @@
 //! One JSON value, character by character, as models write it: what is almost JSON is put right as it goes by (line breaks
-//! within strings, escapes that are none), and anything else is refused at the first wrong character.
+//! within strings, escapes that are none, a comma before a closing bracket, braces written twice as templates write them), and
+//! anything else is refused at the first wrong character.
 
-use base::limits::JSON_DEPTH_MAX;
+use base::limits::{JSON_DEPTH_MAX, TOOL_SPACE_BYTES_MAX};
 
 /// This is not JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub(super) enum State {
     Colon,
     /// After a value.
     CommaOrEnd,
+    /// After `}` of an object that was opened twice.
+    EndAgain,
     Text {
         is_key: bool,
     },
@@ -77,13 +80,17 @@ pub(super) struct Scanner {
     /// Open brackets; bit i says whether the i-th is an object.
     pub(super) depth: usize,
     objects: u64,
+    /// Bit i: the i-th object began with two braces.
+    doubled: u64,
+    /// A comma, and white space after it, that is not written yet: it is dropped if a bracket closes.
+    comma: String,
 }
 
 const _: () = assert!(JSON_DEPTH_MAX <= 64, "one bit for each level");
 
 impl Scanner {
     pub(super) fn new() -> Self {
-        Self { state: State::Value, depth: 0, objects: 0 }
+        Self { state: State::Value, depth: 0, objects: 0, doubled: 0, comma: String::new() }
     }
 
     /// Takes a character and appends what is certain of it.
@@ -149,23 +156,43 @@ impl Scanner {
                 }
                 out.push(c);
             }
+            _ if matches!(c, ' ' | '\t' | '\n' | '\r') => match self.comma.len() {
+                0 => out.push(c),
+                n if n < TOOL_SPACE_BYTES_MAX => self.comma.push(c),
+                _ => {}
+            },
             _ => {
+                let is_again = self.state == State::EndAgain || self.state == State::KeyOrEnd && c == '{';
                 self.between(c)?;
-                out.push(c);
+                if !matches!(c, '}' | ']') {
+                    out.push_str(&self.comma);
+                }
+                self.comma.clear();
+                match c {
+                    ',' => self.comma.push(c),
+                    _ if is_again => {}
+                    _ => out.push(c),
+                }
             }
         }
         Ok(())
     }
 
-    /// Outside of strings, numbers and literals.
+    /// Outside of strings, numbers and literals; no white space.
     fn between(&mut self, c: char) -> Result<(), Wrong> {
-        if matches!(c, ' ' | '\t' | '\n' | '\r') {
-            return Ok(());
-        }
         self.state = match (&self.state, c) {
             (State::KeyOrEnd | State::Key, '"') => State::Text { is_key: true },
-            (State::KeyOrEnd | State::CommaOrEnd, '}') if self.in_object() => self.close(),
+            (State::KeyOrEnd, '{') if self.depth > 0 && !self.is_doubled() => {
+                self.doubled |= 1 << (self.depth - 1);
+                State::KeyOrEnd
+            }
+            (State::KeyOrEnd | State::Key | State::CommaOrEnd, '}') if self.in_object() => match self.is_doubled() {
+                true => State::EndAgain,
+                false => self.close(),
+            },
+            (State::EndAgain, '}') => self.close(),
             (State::ValueOrEnd | State::CommaOrEnd, ']') if !self.in_object() => self.close(),
+            (State::Value, ']') if !self.comma.is_empty() && !self.in_object() => self.close(),
             (State::Colon, ':') => State::Value,
             (State::CommaOrEnd, ',') if self.in_object() => State::Key,
             (State::CommaOrEnd, ',') => State::Value,
@@ -190,11 +217,23 @@ impl Scanner {
         self.depth > 0 && self.objects >> (self.depth - 1) & 1 == 1
     }
 
+    fn is_doubled(&self) -> bool {
+        self.doubled >> (self.depth - 1) & 1 == 1
+    }
+
+    /// The brackets that close everything deeper than `depth`, if nothing but them is missing.
+    pub(super) fn missing(&self, depth: usize) -> Option<String> {
+        let is_object = |level: usize| self.objects >> level & 1 == 1;
+        let close = |level| if is_object(level) { '}' } else { ']' };
+        (self.state == State::CommaOrEnd).then(|| (depth..self.depth).rev().map(close).collect())
+    }
+
     fn open(&mut self, is_object: bool) -> Result<State, Wrong> {
         if self.depth == JSON_DEPTH_MAX {
             return Err(Wrong);
         }
         self.objects = self.objects & !(1 << self.depth) | u64::from(is_object) << self.depth;
+        self.doubled &= !(1 << self.depth);
         self.depth += 1;
         Ok(if is_object { State::KeyOrEnd } else { State::ValueOrEnd })
     }

@@ -5,6 +5,9 @@
 //! stays text. Sources of the forms: the models' own chat templates.
 
 mod call;
+mod fits;
+#[cfg(test)]
+mod fits_tests;
 mod format;
 mod grammar;
 mod json;

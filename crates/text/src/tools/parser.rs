@@ -9,7 +9,8 @@ use base::limits::{TOOL_CALLS_MAX, TOOL_HELD_BYTES_MAX, TOOL_SPACE_BYTES_MAX};
 use serde_json::Value;
 
 use super::call::{Call, Progress};
-use super::format::{Forms, Marker, ToolFormat};
+use super::fits::fits;
+use super::format::{CLOSES, Forms, Marker, ToolFormat};
 use super::kinds::{self, Kinds};
 use super::xml::Parameters;
 use super::{ToolInput, ToolSpec};
@@ -88,6 +89,10 @@ pub struct ToolParser {
     /// Names of tools that may not be called.
     barred: Vec<String>,
     parameters: Parameters,
+    /// Forms in which the grammar holds calls to their schemas; none where there is no grammar.
+    checked: Option<Forms>,
+    /// Strict tools and their schemas: a call in any other form counts only if it fits.
+    strict: Arc<[(String, Value)]>,
     is_single: bool,
     state: State,
     held: String,
@@ -136,6 +141,8 @@ impl ToolParser {
             parameters: if forms.has_xml { tools.iter().map(parameters).collect() } else { Arc::default() },
             known: tools.iter().filter(allowed).map(|t| (t.name.clone(), takes_text(t))).collect(),
             barred: tools.iter().filter(|t| !t.is_allowed).map(|t| t.name.clone()).collect(),
+            checked: None,
+            strict: Arc::default(),
             is_single: false,
             state,
             held: String::new(),
@@ -146,9 +153,14 @@ impl ToolParser {
         }
     }
 
-    /// Reads only the form that the model was trained on: other forms are text.
-    pub fn strictly(mut self, format: &ToolFormat) -> Self {
-        self.forms = format.own_forms();
+    /// Where a grammar checks calls in the model's own form: calls of strict tools in other forms are text, unless they fit.
+    pub fn strictly(mut self, format: &ToolFormat, tools: &[ToolSpec]) -> Self {
+        let schema = |t: &ToolSpec| match &t.input {
+            ToolInput::Json(Some(schema)) if t.strict => Some((t.name.clone(), schema.clone())),
+            _ => None,
+        };
+        self.checked = Some(format.own_forms());
+        self.strict = tools.iter().filter_map(schema).collect();
         self
     }
 
@@ -161,6 +173,11 @@ impl ToolParser {
     /// One call was allowed, and has come: nothing more will.
     pub fn is_over(&self) -> bool {
         matches!(self.state, State::Over)
+    }
+
+    /// A call has begun and its end has not come.
+    pub fn is_in_call(&self) -> bool {
+        matches!(self.state, State::Call { begun: Some(_), .. } | State::Raw { .. })
     }
 
     /// Calls that have begun.
@@ -367,10 +384,20 @@ impl ToolParser {
                 }
                 let is_ready =
                     call.said.name.is_some() && (call.said.arguments_are != Progress::Missing || call.is_done());
+                let is_ready = is_ready && (call.is_done() || !self.is_unchecked());
+                let State::Call { call, .. } = &self.state else { return };
                 if is_ready && call.said.arguments_are != Progress::Held {
                     let Some(how) = self.admit() else { return self.give_up_whole(out) };
                     self.announce(how, out);
                 }
+            }
+            Some(_) if !is_right && c == '<' && matches!(wrap, Wrap::Tag(_)) && call.close() => {
+                self.end(out);
+                if !self.is_over() {
+                    self.state = State::After(wrap);
+                    self.after(wrap, c, out);
+                }
+                return;
             }
             // It has been told to the client: what came is what it is called with.
             Some(_) if !is_right => {
@@ -391,13 +418,34 @@ impl ToolParser {
         }
     }
 
+    /// The schema of a strict tool.
+    fn schema(&self, name: &str) -> Option<&Value> {
+        self.strict.iter().find(|(strict, _)| strict == name).map(|(_, schema)| schema)
+    }
+
+    /// Nothing more is asked of calls that stand so: a grammar has held them, or there is none.
+    fn is_held(&self, wrap: Wrap) -> bool {
+        self.checked.as_ref().is_none_or(|forms| forms.hold(wrap))
+    }
+
+    /// The call is of a strict tool, in a form that no grammar checks: it is looked at when it is whole.
+    fn is_unchecked(&self) -> bool {
+        let State::Call { wrap, call, .. } = &self.state else { return false };
+        let is_strict = call.said.name.as_deref().is_some_and(|name| self.schema(name).is_some());
+        is_strict && !self.is_held(*wrap)
+    }
+
     /// May the call begin, and how are its arguments given out?
     fn admit(&self) -> Option<Begun> {
         let State::Call { wrap, call, .. } = &self.state else { return None };
         let name = call.said.name.as_deref()?;
         let has_arguments = call.said.arguments_are != Progress::Missing;
         let how = |takes_text| if takes_text { Begun::Text } else { Begun::Pieces };
+        let is_held = self.is_held(*wrap);
+        let fits = || self.schema(name).is_none_or(|schema| fits_text(schema, &call.said.arguments));
         match self.known.iter().find(|(known, _)| known == name) {
+            Some(_) if !is_held && !fits() => None,
+            None if !is_held => None,
             Some((_, takes_text)) => (wrap.is_sure() || has_arguments).then(|| how(*takes_text)),
             None => (wrap.is_sure() && !self.barred.iter().any(|b| b == name)).then_some(Begun::Pieces),
         }
@@ -450,18 +498,22 @@ impl ToolParser {
             Wrap::Function => "</tool_call>",
             Wrap::Bare { .. } | Wrap::Named => "",
         };
+        let is_tag = matches!(wrap, Wrap::Tag(_));
+        let closes: &[&str] = if is_tag { &CLOSES } else { &[close] };
         self.held.push(c);
-        if self.held == close {
+        if closes.contains(&self.held.as_str()) {
             self.held.clear();
             self.space.clear(); // before the tag
             self.state = State::Text;
             return;
         }
-        if close.starts_with(&self.held) {
+        if closes.iter().any(|close| close.starts_with(&self.held)) {
             return;
         }
         self.held.pop();
         match c {
+            '}' if self.held.is_empty() && is_tag => {} // one too many
+
             '{' if self.held.is_empty() && !matches!(wrap, Wrap::Function | Wrap::Named) => {
                 self.begin(Call::json(wrap.is_sure()), wrap, c, out);
             }
@@ -485,6 +537,12 @@ fn parameters(tool: &ToolSpec) -> (String, Vec<(String, Kinds)>) {
         ToolInput::Text(_) => vec![("input".to_owned(), Kinds::TEXT)],
     };
     (tool.name.clone(), of)
+}
+
+/// Do arguments fit their schema?
+fn fits_text(schema: &Value, arguments: &str) -> bool {
+    let arguments = if arguments.is_empty() { "{}" } else { arguments };
+    serde_json::from_str(arguments).is_ok_and(|value: Value| value.is_object() && fits(schema, &value))
 }
 
 /// The text that a tool takes, out of the arguments in which a model wrote it.

@@ -190,18 +190,80 @@ fn what_is_no_call_is_text_without_loss() {
 #[test]
 fn strictly_and_singly() {
     let object = r#"{"name":"f","arguments":{}}"#;
+    let schema = serde_json::json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"],
+        "additionalProperties": false});
+    let mut all = tools();
+    all.push(ToolSpec { strict: true, ..tool("strict", ToolInput::Json(Some(schema))) });
     let strict = |answer: &str| {
         let format = ToolFormat::Hermes;
-        read_with(ToolParser::new(&format, &tools()).strictly(&format), [answer])
+        let parser = || ToolParser::new(&format, &all).strictly(&format, &all);
+        let whole = read_with(parser(), [answer]);
+        let chars: Vec<String> = answer.chars().map(String::from).collect();
+        assert_eq!(read_with(parser(), chars.iter().map(String::as_str)), whole, "in characters: {answer}");
+        whole
     };
-    assert_eq!(strict(object), [text(object)]);
-    assert_eq!(strict(&format!("<tool_call>\n{object}\n</tool_call>")), calls([call("f", "{}")]));
+    // The grammar has checked the model's own form; of other tools any object is a call.
+    assert_eq!(
+        strict("<tool_call>\n{\"name\":\"strict\",\"arguments\":{\"b\":1}}"),
+        calls([call("strict", "{\"b\":1}")])
+    );
+    assert_eq!(strict(object), calls([call("f", "{}")]));
+    let named = |arguments: &str| format!("{{\"name\": \"strict\", \"arguments\": {arguments}}}");
+    for other in ["", "```json\n", "<tools>\n", "["] {
+        let good = format!("{other}{}", named("{\"a\": 1}"));
+        assert_eq!(strict(&good), calls([call("strict", "{\"a\": 1}")]), "{good}");
+        for arguments in ["{}", "{\"a\": \"1\"}", "{\"a\": 1, \"b\": 2}", "{\"a\": 1"] {
+            let bad = format!("{other}{}", named(arguments));
+            assert_eq!(strict(&bad), [text(&bad)]);
+        }
+    }
+    let unknown = "<tools>{\"name\":\"other\",\"arguments\":{}}</tools>";
+    assert_eq!(strict(unknown), [text(unknown)]);
     let mut single = ToolParser::new(&ToolFormat::Hermes, &tools()).single();
     let mut parts = Vec::new();
     single.push(&format!("{object}\n{object} and more"), &mut parts);
     assert!(single.is_over());
     single.finish(&mut parts);
     assert_eq!(parts, calls([call("f", "{}")]));
+}
+
+/// What small models do to JSON and to tags, where what was meant is beyond doubt.
+#[test]
+fn near_misses_are_put_right() {
+    let one = || calls([call("f", "{\"a\": [1, 2]}")]);
+    for object in [
+        "{\"name\": \"f\", \"arguments\": {\"a\": [1, 2, ], }, }",
+        "{{\"name\": \"f\", \"arguments\": {{\"a\": [1, 2]}}}}",
+        "{{\"name\": \"f\", \"arguments\": {\"a\": [1, 2]}}}",
+        "{\"name\": \"f\", \"arguments\": {{\"a\": [1, 2,]}}}",
+    ] {
+        for answer in
+            [object.to_owned(), format!("<tool_call>\n{object}\n</tool_call>"), format!("```json\n{object}\n```")]
+        {
+            assert_eq!(read(&answer), one(), "{answer}");
+        }
+    }
+    let object = "{\"name\": \"f\", \"arguments\": {\"a\": [1, 2]}}";
+    for (less, close) in [
+        (1, "</tool_call>"),
+        (2, "</tool_call>"),
+        (3, "</tool_call>"),
+        (0, "}\n</tool_call>"),
+        (1, "\n</tool_call>"),
+        (0, "</tools>"),
+        (1, "</tool>"),
+    ] {
+        let answer = format!("<tool_call>\n{}{close}", &object[..object.len() - less]);
+        assert_eq!(read(&answer), one(), "{answer}");
+        let twice = format!("{answer}\n{answer}");
+        assert_eq!(read(&twice), [one(), one()].concat(), "{twice}");
+    }
+    // Not so: a value is missing, or the text goes on.
+    let cut = "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\":</tool_call>";
+    assert_eq!(read(cut), [&call("f", "{\"a\":")[..], &[text("</tool_call>")]].concat());
+    for no_call in ["{,}", "{{{\"name\": \"f\", \"arguments\": {}}}}", "{\"name\": \"f\",, \"arguments\": {}}", "[,]"] {
+        assert_eq!(read(no_call), [text(no_call)]);
+    }
 }
 
 #[test]

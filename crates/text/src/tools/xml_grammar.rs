@@ -11,8 +11,24 @@ use crate::grammar::schema;
 /// Characters of a text that a grammar counts; longer bounds are left to JSON's grammar.
 const COUNTED_MAX: u64 = 2000;
 
-/// Text up to the tag that ends it, within these bounds of characters.
+/// What ends a text, after its `<`.
+const END: &str = "/parameter>";
+
+/// Text up to the tag that ends it, within these bounds of characters. Without bounds it is written so that llguidance sees at once
+/// that every token without `<` may come, instead of trying them all: each `[^<]*` is the very repetition that `SLICE_OF_TEXT` is.
 fn text(least: u64, most: Option<u64>) -> String {
+    if (least, most) == (0, None) {
+        let escaped = |c: char| if c == '/' { "\\x2F".to_owned() } else { c.to_string() };
+        // After `<`: a part of the tag, after which another `<` may come; and what is none, with the part before it.
+        let last = escaped(END.chars().last().unwrap_or('>'));
+        let (mut part, mut other) = (String::new(), format!("[^{last}<]"));
+        for c in END.chars().rev().skip(1).map(escaped) {
+            part = format!("({c}{part})?");
+            other = format!("([^{c}<]|{c}{other})");
+        }
+        let end: String = END.chars().map(escaped).collect();
+        return format!("/[^<]*(<({part}|{other}[^<]*))*<{end}/");
+    }
     let most = most.map_or(String::new(), |n| n.to_string());
     let end = "<\\x2Fparameter>";
     format!("/(?s:.{{{least},{most}}})\\n{end}/ & ~/(?s:.*){end}(?s:.+)/")
