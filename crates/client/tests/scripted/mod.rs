@@ -9,13 +9,15 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
 /// A request: which connection it came on, its head and its body.
+#[derive(Clone)]
 pub struct Asked {
     pub connection: usize,
     pub head: String,
     pub body: String,
 }
 
-/// Answers every request with `script`, which returns whether the connection stays; returns the address and the requests.
+/// Answers every request with `script`, which returns whether the connection stays; returns the address and the requests, each of
+/// which is told before it is answered: whoever has an answer finds its request here.
 pub fn serve(script: impl Fn(&Asked, &mut TcpStream) -> bool + Send + Sync + 'static) -> (String, Receiver<Asked>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -29,9 +31,8 @@ pub fn serve(script: impl Fn(&Asked, &mut TcpStream) -> bool + Send + Sync + 'st
                 stream.set_nodelay(true).unwrap();
                 let mut reader = BufReader::new(stream.try_clone().unwrap());
                 while let Some(asked) = read(connection, &mut reader) {
-                    let stays = script(&asked, &mut stream);
-                    let _ = sender.send(asked);
-                    if !stays {
+                    let _ = sender.send(asked.clone());
+                    if !script(&asked, &mut stream) {
                         break;
                     }
                 }
