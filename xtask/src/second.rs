@@ -17,6 +17,7 @@ pub const STEPS: &[Step] = &[
     Step { name: "schema", what: "schemathesis against the OpenAPI document: no 5xx", run: schema },
     Step { name: "codex", what: "Codex CLI with a larger model: without a catalogue, and by itself", run: codex_slow },
     Step { name: "agents", what: "opencode, Continue, Qwen Code, goose and aider: one task each", run: agents },
+    Step { name: "symbols", what: "the completion's index of names against tree-sitter: recall 0.95", run: symbols },
     Step { name: "editors", what: "llama.vim in Neovim, and vonk lsp in Helix", run: editors },
 ];
 
@@ -72,6 +73,22 @@ fn agents() -> Outcome {
     let vonk = vonk();
     let more = ["--node-modules", &packages.to_string_lossy(), "--vonk", &vonk.to_string_lossy()];
     script_with(&model, "agents", "run_agents.py", "requirements-agents.txt", &more)
+}
+
+/// On our own sources, and on files of real commits where these are.
+fn symbols() -> Outcome {
+    let python = match tools::python("symbols", "tests/symbols/requirements.txt") {
+        Ok(python) => python,
+        Err(why) => return Outcome::Failed(why),
+    };
+    let mut compare = command(python, &["tests/symbols/compare.py", "--min", "0.95", "--show", "3", "--vonk"]);
+    compare.arg(vonk()).args(["crates", "tests", "editors/vscode/src"]);
+    let data =
+        std::env::var_os("VONK_DATA").map_or_else(|| root().join("../shared/data"), PathBuf::from).join("git-real-dev");
+    if data.is_dir() {
+        compare.arg("--data").arg(data);
+    }
+    run(&mut compare).into()
 }
 
 /// In real editors, unpacked below the target folder.

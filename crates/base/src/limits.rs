@@ -488,3 +488,19 @@ pub const NEXT_EDIT_SCAN_BYTES_MAX: usize = 1024 * 1024;
 pub const SCHEMA_FIT_STEPS_MAX: usize = 100_000;
 /// How deep schemas may lie within each other then, references counted.
 pub const SCHEMA_FIT_DEPTH_MAX: usize = 192;
+
+// What a file defines.
+
+/// Bytes of the beginning of a statement, or of what stands in brackets, that are looked at.
+pub const OUTLINE_HEAD_BYTES_MAX: usize = 2048;
+/// Braces, templates and conditions in each other that are told apart.
+pub const MASK_NESTING_MAX: usize = 256;
+
+// Files that others import.
+
+/// Files that one file's imports lead to, at most.
+pub const IMPORT_FILES_MAX: usize = 32;
+/// Lines of a file that are read for them.
+pub const IMPORT_LINES_MAX: usize = 4096;
+/// Folders above a file in which they are looked for.
+pub const IMPORT_FOLDERS_MAX: usize = 16;

@@ -310,7 +310,7 @@ pub enum HowKind {
 #[derive(Args)]
 pub struct Edit {
     /// FILE... and, as the last argument, what to change
-    #[arg(required = true, num_args = 2.., value_names = ["FILE", "INSTRUCTION"])]
+    #[arg(required = true, num_args = 1.., value_names = ["FILE... INSTRUCTION"])]
     pub what: Vec<String>,
     /// Apply without asking
     #[arg(long, short)]

@@ -73,6 +73,8 @@ pub enum BenchWhat {
     /// Replayed typing: from a key to a suggestion on screen, as editors get it from `vonk lsp`
     #[command(after_help = KEYSTROKES_HELP)]
     Keystrokes(BenchKeystrokes),
+    /// What the completion's index finds in files, to be held against a parser (tests/symbols/compare.py)
+    Symbols(BenchSymbols),
     /// How good completions are at recorded places, with our prompt and with a plain one
     Fill(BenchFill),
     /// What serving adds to the engine: per token, to the first one, over a WebSocket, beside idle connections
@@ -328,6 +330,17 @@ pub struct BenchLoad {
     #[command(flatten)]
     pub key: Key,
     /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `vonk bench symbols`.
+#[derive(Args)]
+pub struct BenchSymbols {
+    /// Files; `-` reads their names from standard input, one a line
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// Print one JSON object a file
     #[arg(long)]
     pub json: bool,
 }

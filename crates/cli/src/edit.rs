@@ -43,6 +43,10 @@ pub fn edit(args: args::Edit) -> Result<(), Fault> {
         }
         _ => return Err(Fault::input("say what to change: vonk edit FILE... \"instruction\"")),
     };
+    if Path::new(&instruction).exists() {
+        let why = format!("the last argument is what to change, but {instruction:?} is a file");
+        return Err(Fault::input(why + ": vonk edit FILE... \"instruction\""));
+    }
     if files.len() > limits::EDIT_FILES_MAX {
         return Err(Fault::input(format!("one edit takes at most {} files", limits::EDIT_FILES_MAX)));
     }
@@ -61,10 +65,9 @@ pub fn edit(args: args::Edit) -> Result<(), Fault> {
         let proposals = proposals(&args, &found, &sources, &instruction, &interrupt, &mut screen)?;
         let is_change = sources.iter().zip(&proposals).any(|(s, p)| s.bytes.as_ref() != Some(&p.bytes));
         let choice = match (is_change, args.yes) {
-            (false, _) => Choice::Reject,
             (true, true) => Choice::Apply,
-            (true, false) if is_asked => interrupt.while_free(|| choice(&proposals))?,
-            (true, false) => Choice::Reject,
+            (_, false) if is_asked => interrupt.while_free(|| choice(&proposals, is_change))?,
+            _ => Choice::Reject,
         };
         let mut report =
             Report { begin, args: &args, found: &found, sources: &sources, proposals: &proposals, is_change };
@@ -110,14 +113,18 @@ fn stopped(e: EditError) -> Fault {
     }
 }
 
-fn choice(proposals: &[Proposal]) -> Result<Choice, Fault> {
+fn choice(proposals: &[Proposal], is_change: bool) -> Result<Choice, Fault> {
     proposals.iter().filter_map(|p| p.doubt.as_ref()).for_each(|doubt| eprintln!("careful: {doubt}"));
-    print!("Apply? [y]es, [n]o, or say what to do differently: ");
+    match is_change {
+        true => print!("Apply? [y]es, [n]o, or say what to do differently: "),
+        false => print!("The model changed nothing. [n]o more, or say what to do differently: "),
+    }
     stdout().flush()?;
     let mut line = String::new();
     stdin().read_line(&mut line)?;
     Ok(match line.trim() {
-        "y" | "yes" | "Y" => Choice::Apply,
+        "y" | "yes" | "Y" if is_change => Choice::Apply,
+        "y" | "yes" | "Y" => Choice::Reject,
         "" | "n" | "no" | "N" => Choice::Reject,
         hint => Choice::Again(hint.to_owned()),
     })
@@ -174,7 +181,7 @@ impl Report<'_> {
         }
         let cost = format!("{tokens:.0} tokens in {ask_s:.2} s, {tps:.0} tok/s");
         match (id, self.is_change, is_passed) {
-            (_, false, _) => println!("Nothing to change ({cost})."),
+            (_, false, _) => println!("The model changed nothing ({cost})."),
             (Some(id), ..) => println!("Applied as edit {id} ({cost}). `vonk undo` restores."),
             (None, _, Some(false)) => {}
             (None, ..) if stdin().is_terminal() && stdout().is_terminal() => println!("Not applied ({cost})."),

@@ -26,6 +26,7 @@ mod serve;
 mod servers;
 mod serving;
 mod speed;
+mod symbols;
 mod top;
 mod traces;
 

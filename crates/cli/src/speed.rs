@@ -49,6 +49,7 @@ pub fn bench(args: args::Bench) -> Result<(), Fault> {
         Some(BenchWhat::Edits(e)) => return servers::edits(e, false),
         Some(BenchWhat::Replay(e)) => return servers::edits(e, true),
         Some(BenchWhat::Load(l)) => return servers::load(l),
+        Some(BenchWhat::Symbols(s)) => return crate::symbols::symbols(s),
         Some(BenchWhat::Keystrokes(k)) => return crate::keystrokes::keystrokes(k),
         Some(BenchWhat::Fill(f)) => return crate::keystrokes::fill(f),
         Some(BenchWhat::Serve(s)) => return crate::serving::serving(s),

@@ -147,16 +147,16 @@ fn editor() -> (String, Receiver<Asked>) {
 }
 
 /// Says something, and then nothing more until it is left, which it tells.
-fn endless(first: &'static str) -> (String, Receiver<Asked>, Receiver<()>) {
-    let (leaves, left) = channel();
-    let (url, asked) = serve(move |_, stream| {
+fn endless(first: &'static str) -> (String, Receiver<()>) {
+    let (left, is_left) = channel();
+    let (url, _asked) = serve(move |_, stream| {
         let _ = stream.write_all(SSE.as_bytes());
         delta(stream, first);
         let _ = stream.read(&mut [0; 1]); // until the client goes
-        let _ = leaves.send(());
+        let _ = left.send(());
         false
     });
-    (url, asked, left)
+    (url, is_left)
 }
 
 const EDIT: [&str; 3] = ["edit", "main.rs", "print b"];
@@ -223,14 +223,57 @@ fn reach(seen: &str) -> (usize, usize) {
 }
 
 #[test]
+fn what_changes_nothing_can_be_said_differently() {
+    let (url, _asked) = serve(|asked, stream| {
+        let text = format!("```\n{}```\n", if asked.body.contains("louder") { NEW } else { OLD });
+        answer(stream, &[&text], "stop");
+        true
+    });
+    let dir = file();
+    // Options may stand between the files and the instruction.
+    let mut t = Terminal::start(dir.path(), &url, &["edit", "main.rs", "--timeout", "100", "print b"]);
+    let at = t.sees("The model changed nothing. [n]o more, or say what to do differently: ", 0);
+    t.keys("louder\n");
+    let at = t.sees("Apply?", at);
+    t.keys("y\n");
+    t.sees("Applied as edit 1", at);
+    assert_eq!((t.ends().0, text(&dir)), (Some(0), NEW.to_owned()));
+}
+
+#[test]
+fn an_instruction_that_is_a_file_is_refused() {
+    let dir = file();
+    let mut swapped = Command::new(env!("CARGO_BIN_EXE_vonk"));
+    swapped.args(["edit", "--yes", "print b", "main.rs"]);
+    let out = swapped.current_dir(dir.path()).env("VONK_HOME", dir.path().join("home")).output().unwrap();
+    let said = String::from_utf8(out.stderr).unwrap();
+    assert!(out.status.code() == Some(2) && said.contains("but \"main.rs\" is a file"), "{said}");
+    assert!(!dir.path().join("print b").exists());
+}
+
+#[test]
+fn a_long_burst_of_keys_is_read_to_its_end() {
+    // What is typed comes in one burst that is longer than any buffer between.
+    let ((url, asked), dir) = (editor(), file());
+    let mut t = Terminal::start(dir.path(), &url, &["chat"]);
+    t.sees("Enter sends", 0);
+    let typed = "x".repeat(3000);
+    t.keys(&format!("{typed}\r"));
+    assert!(asked.recv_timeout(PATIENCE).unwrap().body.contains(&typed));
+    t.sees("tok/s", 0);
+    t.keys("\x03");
+    assert_eq!(t.ends().0, Some(0));
+}
+
+#[test]
 fn a_chat_streams_follows_the_size_and_gives_the_terminal_back() {
-    let ((url, asked, left), dir) = (endless("forty-two"), file());
+    let ((url, is_left), dir) = (endless("forty-two"), file());
     let mut t = Terminal::start(dir.path(), &url, &["chat"]);
     t.sees("Enter sends", 0);
     assert!(t.seen.contains("\x1b[?1049h"), "on a screen of its own");
     t.keys("what is it?\r");
     let at = t.sees("forty-two", 0);
-    assert!(asked.recv().unwrap().body.contains("what is it?") && left.try_recv().is_err(), "the answer is not over");
+    assert!(is_left.try_recv().is_err(), "the answer is not over");
     t.sees("Esc stops", 0);
     tcsetwinsize(&t.master, size(40, 10)).unwrap();
     // The first picture of the new size begins with an empty screen.
@@ -238,7 +281,7 @@ fn a_chat_streams_follows_the_size_and_gives_the_terminal_back() {
     t.sees("forty-two", at);
     t.keys("\x1b");
     t.sees("stopped", at);
-    left.recv_timeout(PATIENCE).expect("the server still answers");
+    is_left.recv_timeout(PATIENCE).expect("the server's work ends");
     let (rows, columns) = reach(&t.seen[at..]);
     assert!(rows <= 10 && columns <= 40, "drawn up to {rows}, {columns}");
     t.keys("\x03");

@@ -178,7 +178,10 @@ fn read(source: &Source, how: How, said: &Said) -> Result<String, Useless> {
     blocks.iter().try_fold(source.text.clone(), |text, block| blocks::apply(&text, block)).map_err(useless)
 }
 
-fn proposal(job: &Job<'_>, text: String, cost: Cost) -> Proposal {
+fn proposal(job: &Job<'_>, mut text: String, cost: Cost) -> Proposal {
+    if !is_about_blanks(job.instruction) {
+        text = diff::without_blank_parts(&job.source.text, &text);
+    }
     let bytes = diff::merged(job.source, &text);
     let whole = String::from_utf8_lossy(&bytes).replace("\r\n", "\n");
     let text = whole.strip_prefix('\u{feff}').unwrap_or(&whole).to_owned();
@@ -186,6 +189,11 @@ fn proposal(job: &Job<'_>, text: String, cost: Cost) -> Proposal {
         .filter(|_| !asks_to_remove(job.instruction))
         .map(|why| format!("{}: {why}", job.source.shown.display()));
     Proposal { bytes, text, doubt, cost }
+}
+
+fn is_about_blanks(instruction: &str) -> bool {
+    let instruction = instruction.to_lowercase();
+    ["blank", "empty", "line", "spac", "format", "pep", "style"].iter().any(|w| instruction.contains(w))
 }
 
 fn asks_to_remove(instruction: &str) -> bool {

@@ -114,6 +114,25 @@ pub fn counts(lines: &[Line]) -> (usize, usize) {
     (count(|l| matches!(l, Line::Added(_))), count(|l| matches!(l, Line::Removed(_))))
 }
 
+/// The new text without the parts that only add or remove blank lines, unless they are all there is: models lose and add such
+/// lines in passing.
+pub fn without_blank_parts(old: &str, new: &str) -> String {
+    let (a, b): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
+    let parts = parts(&a, &b, false);
+    let is_blank = |p: &Part| a[p.old.clone()].iter().chain(&b[p.new.clone()]).all(|l| l.trim().is_empty());
+    if parts.iter().all(is_blank) || !parts.iter().any(is_blank) {
+        return new.to_owned();
+    }
+    let (mut lines, mut at) = (Vec::with_capacity(b.len()), 0);
+    for part in parts.iter().filter(|p| !is_blank(p)) {
+        lines.extend_from_slice(&a[at..part.old.start]);
+        lines.extend_from_slice(&b[part.new.clone()]);
+        at = part.old.end;
+    }
+    lines.extend_from_slice(&a[at..]);
+    lines.iter().flat_map(|l| [l, "\n"]).collect()
+}
+
 /// The bytes of the file with this new text: only lines that really changed are new. A change that is nothing but blanks at
 /// the ends of lines counts only if it is all there is.
 pub fn merged(source: &Source, new: &str) -> Vec<u8> {
@@ -206,6 +225,15 @@ mod tests {
         assert_eq!(after("a  \nb\n", "a\nb\n"), "a\nb\n", "blanks were all that was asked for");
         assert_eq!(after("a\nb\n", ""), "");
         assert_eq!(after("", "a\nb"), "a\nb\n");
+    }
+
+    #[test]
+    fn blank_lines_that_come_and_go_in_passing_stay_as_they_were() {
+        let keeps = |old: &str, new: &str| without_blank_parts(old, new);
+        assert_eq!(keeps("a\n\n\nb\nc\n", "a\n\nb\nC\n"), "a\n\n\nb\nC\n");
+        assert_eq!(keeps("a\nb\nc\n", "A\nb\n  \nc\n"), "A\nb\nc\n");
+        assert_eq!(keeps("a\n\n\nb\n", "a\n\nb\n"), "a\n\nb\n", "all there is");
+        assert_eq!(keeps("a\n\nb\n", "a\n\nx\n\nb\n"), "a\n\nx\n\nb\n", "they belong to what was put in");
     }
 
     #[test]

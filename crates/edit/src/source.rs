@@ -53,8 +53,11 @@ impl Source {
         if !force && let Some(why) = secret(shown).or_else(|| secret(&path)) {
             return Err(guarded(why));
         }
-        if fs::metadata(&path).is_ok_and(|m| !m.is_file()) {
-            return Err(no("it is no regular file"));
+        match fs::metadata(&path) {
+            Ok(m) if !m.is_file() => return Err(no("it is no regular file")),
+            // A rename into its folder would replace it all the same.
+            Ok(m) if m.permissions().readonly() && !force => return Err(guarded("it is read-only")),
+            _ => {}
         }
         let bytes = files::read(&path)?;
         let raw = bytes.as_deref().unwrap_or_default();
@@ -184,6 +187,19 @@ mod tests {
             assert!(secret(Path::new(name)).is_none(), "{name}");
         }
         assert!(is_private_key("x\n-----BEGIN RSA PRIVATE KEY-----\n") && !is_private_key("// PRIVATE KEY-----"));
+    }
+
+    #[test]
+    fn a_read_only_file_is_guarded() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f.rs");
+        fs::write(&path, "x\n").unwrap();
+        let mut rights = fs::metadata(&path).unwrap().permissions();
+        rights.set_readonly(true);
+        fs::set_permissions(&path, rights).unwrap();
+        let why = Source::read(&path, false).unwrap_err();
+        assert!(matches!(&why, EditError::Guarded { .. }) && why.to_string().contains("read-only"), "{why}");
+        assert!(Source::read(&path, true).is_ok());
     }
 
     #[test]

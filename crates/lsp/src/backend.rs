@@ -74,6 +74,22 @@ impl Server {
         found.clone().ok_or_else(|| ClientError::Server("no server".to_owned()))
     }
 
+    /// The same, after a look whether it still answers: it may have stopped since, when nobody asked.
+    ///
+    /// # Errors
+    /// None can be had.
+    pub fn living(&self) -> Result<Found, ClientError> {
+        let found = self.client()?;
+        let deadline = Deadline::after(Duration::from_millis(SERVER_PROBE_MS_MAX));
+        match found.client.get("/ready", deadline, None) {
+            Ok(_) | Err(ClientError::Timeout { .. }) => Ok(found), // it is there, if busy
+            Err(_) => {
+                self.lost();
+                self.client()
+            }
+        }
+    }
+
     fn lost(&self) {
         *self.found.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }

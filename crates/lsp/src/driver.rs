@@ -11,6 +11,7 @@ use client::Cancel;
 
 use crate::backend::{Backend, Ended};
 use crate::brain::{Brain, Counts, Effect, Micros, Prompt, Speed, Suggestion, View};
+use crate::imports::OnFile;
 
 /// What is told to whoever asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +41,7 @@ enum Mail {
     Key(u64, View),
     Forgotten(u64),
     Note(String, String, usize),
+    Imported(String, String),
     Gone(String),
     Text(u64, String),
     Ended(u64, Result<Ended, String>),
@@ -89,6 +91,12 @@ impl Driver {
     /// A file was opened, saved or left.
     pub fn note(&self, path: &str, text: String, line: usize) {
         let _ = self.mail.send(Mail::Note(path.to_owned(), text, line));
+    }
+
+    /// What tells it of files that others import, from any thread.
+    pub fn on_imported(&self) -> OnFile {
+        let mail = self.mail.clone();
+        Box::new(move |path, text| drop(mail.send(Mail::Imported(path.to_owned(), text.to_owned()))))
     }
 
     /// A file is gone.
@@ -172,6 +180,7 @@ impl Work {
             Mail::Key(request, view) => self.brain.key(now, request, view, out),
             Mail::Forgotten(request) => self.brain.cancel(request),
             Mail::Note(path, text, line) => self.brain.note(&path, &text, line),
+            Mail::Imported(path, text) => self.brain.import(&path, &text),
             Mail::Gone(path) => self.brain.forget(&path),
             Mail::Text(id, text) => self.brain.text(now, id, &text, out),
             Mail::Ended(id, ended) => {

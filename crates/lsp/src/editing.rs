@@ -59,7 +59,7 @@ pub trait Editor: Send + Sync {
 
 impl Editor for Server {
     fn server(&self) -> Result<(String, String), String> {
-        let found = self.client().map_err(|e| e.to_string())?;
+        let found = self.living().map_err(|e| e.to_string())?;
         Ok((found.client.target().shown().to_owned(), found.model))
     }
 
@@ -70,7 +70,7 @@ impl Editor for Server {
         cancel: &Cancel,
         on_text: &mut dyn FnMut(&str),
     ) -> Result<Edited, String> {
-        let found = self.client().map_err(|e| e.to_string())?;
+        let found = self.living().map_err(|e| e.to_string())?;
         let job = Job {
             client: &found.client,
             model: &found.model,
@@ -90,6 +90,11 @@ impl Editor for Server {
 
 /// The lines that differ, as LSP's text edits, from the first to the last.
 pub fn text_edits(old: &str, new: &str) -> Vec<Value> {
+    text_edits_within(old, new, None)
+}
+
+/// Only those that touch these lines, from the first to behind the last.
+fn text_edits_within(old: &str, new: &str, lines: Option<std::ops::Range<usize>>) -> Vec<Value> {
     let (a, b): (Vec<&str>, Vec<&str>) = (old.split_inclusive('\n').collect(), new.split_inclusive('\n').collect());
     let end = Document::new(old).map(|d| d.whole().end).unwrap_or_default();
     let at = |line: usize| if line < a.len() { Position { line: line as u32, character: 0 } } else { end };
@@ -97,7 +102,24 @@ pub fn text_edits(old: &str, new: &str) -> Vec<Value> {
         let range = Range { start: at(part.old.start), end: at(part.old.end) };
         json!({"range": range, "newText": b[part.new].concat()})
     };
-    parts(&a, &b, false).into_iter().map(edit).collect()
+    let touches = |part: &edit::diff::Part| {
+        lines.as_ref().is_none_or(|l| part.old.start <= l.end && part.old.end >= l.start && !is_beside(&part.old, l))
+    };
+    parts(&a, &b, false).into_iter().filter(touches).map(edit).collect()
+}
+
+/// Whether lines that are replaced only border on these; what is put in there borders and belongs.
+fn is_beside(old: &std::ops::Range<usize>, lines: &std::ops::Range<usize>) -> bool {
+    !old.is_empty() && (old.start >= lines.end || old.end <= lines.start)
+}
+
+/// The lines that were selected; `None`: none, or all.
+fn selected(argument: &Value, text: &str) -> Option<std::ops::Range<usize>> {
+    let range: Range = serde_json::from_value(argument.get("range")?.clone()).ok()?;
+    let (start, end) = (range.start.line as usize, range.end.line as usize);
+    // A selection that ends before the first character of a line does not mean that line.
+    let end = if range.end.character > 0 || range.start == range.end { end + 1 } else { end };
+    (range.start != range.end && (start > 0 || end < text.lines().count())).then_some(start..end)
 }
 
 /// Tells an editor that draws an edit while it is written: only the lines that are new or other than before.
@@ -217,7 +239,9 @@ impl Edits {
         let is_own = token.is_none() && grown.is_none() && all.has_progress;
         let has_progress = all.has_progress && (is_own || token.is_some());
         let token = token.unwrap_or_else(|| json!(format!("vonk-edit-{n}")));
-        let instruction = if grown.is_some() { of_lines(instruction, argument, text) } else { instruction };
+        let lines = if grown.is_some() { None } else { selected(argument, text) };
+        let is_part = grown.is_some() || lines.is_some();
+        let instruction = if is_part { of_lines(instruction, argument, text) } else { instruction };
         if is_own {
             self.out.send(rpc::request(2 * n, "window/workDoneProgress/create", &json!({"token": token})));
         }
@@ -249,7 +273,7 @@ impl Edits {
                 }
             });
             progress(json!({"kind": "end"}));
-            let applied_at = grown.is_none().then_some((uri.as_str(), version));
+            let applied_at = grown.is_none().then_some((uri.as_str(), version, lines));
             this.finish(n, &id, applied_at, &text, done, cancel.is_cancelled());
         };
         if std::thread::Builder::new().name("edit".to_owned()).spawn(work).is_err() {
@@ -259,12 +283,13 @@ impl Edits {
         Ok(())
     }
 
-    /// `applied_at`: the file and its version, where the changes are to be applied rather than to be the answer.
+    /// `applied_at`: the file, its version and the lines that may change, where the changes are to be applied rather than to be
+    /// the answer.
     fn finish(
         &self,
         n: u64,
         id: &Value,
-        applied_at: Option<(&str, i64)>,
+        applied_at: Option<(&str, i64, Option<std::ops::Range<usize>>)>,
         old: &str,
         done: Result<Edited, String>,
         is_cancelled: bool,
@@ -275,13 +300,19 @@ impl Edits {
             Err(why) => return self.out.send(rpc::error(id, code::FAILED, &why)),
             Ok(edited) => edited,
         };
-        let edits = text_edits(old, &edited.text);
+        let all = text_edits(old, &edited.text);
+        let lines = applied_at.as_ref().and_then(|(.., lines)| lines.clone());
+        let edits = if lines.is_some() { text_edits_within(old, &edited.text, lines) } else { all.clone() };
+        if edits.is_empty() && !all.is_empty() {
+            let why = "the model changed only lines outside of the selection; nothing was applied";
+            return self.out.send(rpc::error(id, code::FAILED, why));
+        }
         let n_edits = edits.len();
         let result = |edits: Value| {
             let cost = json!({"edits": edits, "ms": edited.ms, "ttft_ms": edited.ttft_ms, "tokens": edited.tokens});
             rpc::result(id, &cost)
         };
-        let Some((uri, version)) = applied_at else { return self.out.send(result(json!(edits))) };
+        let Some((uri, version, _)) = applied_at else { return self.out.send(result(json!(edits))) };
         if n_edits > 0 {
             // With the version, so that the editor refuses it if the file was changed meanwhile.
             let change = json!({"textDocument": {"uri": uri, "version": version}, "edits": edits});
@@ -342,6 +373,22 @@ mod tests {
         let range = json!({"start": {"line": 1, "character": 0}, "end": {"line": 2, "character": 0}});
         assert_eq!(edits, [json!({"range": range, "newText": "X\n"})]);
         assert!(text_edits("a\n", "a\n").is_empty());
+    }
+
+    #[test]
+    fn a_selection_bounds_what_is_applied() {
+        let (old, new) = ("a\nb\nc\nd\n", "A\nB\nx\nc\nD\n");
+        let within =
+            |lines| text_edits_within(old, new, lines).iter().map(|e| e["newText"].clone()).collect::<Vec<_>>();
+        assert_eq!(within(Some(1..3)), ["A\nB\nx\n"], "one part is not divided");
+        assert_eq!(within(Some(2..3)), [] as [&str; 0]);
+        assert_eq!(text_edits_within("a\nb\n", "a\nnew\nb\n", Some(1..2)).len(), 1, "put in before the first line");
+        let range = |a: (u32, u32), b: (u32, u32)| json!({"range": {"start": {"line": a.0, "character": a.1}, "end": {"line": b.0, "character": b.1}}});
+        assert_eq!(selected(&range((1, 0), (3, 0)), old), Some(1..3));
+        assert_eq!(selected(&range((1, 2), (2, 1)), old), Some(1..3));
+        assert_eq!(selected(&range((0, 0), (4, 0)), old), None, "all of it");
+        assert_eq!(selected(&range((2, 1), (2, 1)), old), None, "a cursor selects nothing");
+        assert_eq!(selected(&json!({}), old), None);
     }
 
     proptest! {

@@ -8,6 +8,7 @@ pub mod document;
 pub mod driver;
 pub mod editing;
 pub mod ignored;
+pub mod imports;
 mod out;
 pub mod rpc;
 pub mod session;

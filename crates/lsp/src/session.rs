@@ -6,18 +6,20 @@ use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use base::limits::{DOCUMENTS_MAX, LSP_WAITING_MAX, NOTE_BYTES_MAX};
+use base::limits::{DOCUMENTS_MAX, LSP_WAITING_MAX, NEXT_EDIT_SCAN_BYTES_MAX, NOTE_BYTES_MAX};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::backend::Backend;
 use crate::brain::View;
-use crate::brain::next::Trail;
+use crate::brain::next::{Next, Trail};
+use crate::brain::outline::Language;
 use crate::document::{Document, Position, Range};
 use crate::driver::Driver;
 use crate::editing::{Editor, Edits};
 use crate::ignored::{Ignored, path_of};
+use crate::imports::Imports;
 use crate::out::Out;
 use crate::rpc::{self, Incoming, code};
 use crate::status::Status;
@@ -48,6 +50,7 @@ pub fn serve(
     let mut session = Session {
         edits: Edits::new(out.clone(), editor),
         status: Status::new(out.clone(), backend, &driver),
+        imports: Imports::start(driver.on_imported()),
         out,
         waiting,
         driver,
@@ -96,6 +99,7 @@ struct Session {
     out: Out,
     waiting: Waiting,
     driver: Driver,
+    imports: Imports,
     edits: Edits,
     files: HashMap<String, Open>,
     ignored: Ignored,
@@ -145,6 +149,13 @@ struct AtPosition {
 }
 
 #[derive(Deserialize)]
+struct OtherFiles {
+    /// The editor can go to another file.
+    #[serde(default, rename = "otherFiles")]
+    other_files: bool,
+}
+
+#[derive(Deserialize)]
 struct CodeAction {
     #[serde(rename = "textDocument")]
     document: TextDocument,
@@ -184,7 +195,10 @@ impl Session {
         let answer = match (self.stage, method) {
             (Stage::New, "initialize") => {
                 self.initialize(params);
-                Ok(Some(capabilities()))
+                // Nothing may be told before this answer, and what is looked up tells.
+                self.out.send(rpc::result(id, &capabilities()));
+                self.status.look();
+                Ok(None)
             }
             (Stage::New, _) => Err((code::NOT_INITIALIZED, "send initialize first".to_owned())),
             (Stage::ShutDown, _) => Err((code::INVALID, "it is shut down".to_owned())),
@@ -224,7 +238,6 @@ impl Session {
         let has_progress = options.pointer("/capabilities/window/workDoneProgress").and_then(Value::as_bool);
         self.edits.show_progress(has_progress == Some(true));
         self.stage = Stage::Running;
-        self.status.look();
     }
 
     fn notification(&mut self, method: &str, params: Option<&RawValue>) {
@@ -242,7 +255,7 @@ impl Session {
             "$/cancelRequest" => self.cancelled(params, "id"),
             "window/workDoneProgress/cancel" => self.cancelled(params, "token"),
             "workspace/didChangeWatchedFiles" => {
-                self.ignored.forget();
+                self.ignore_anew();
                 Ok(())
             }
             "vonk/accepted" => {
@@ -263,16 +276,22 @@ impl Session {
             return Err(format!("more than {DOCUMENTS_MAX} files are open; this one gets no suggestions"));
         }
         let path = path_of(&uri);
+        self.ignored.forget();
         let text = Document::new(&text.unwrap_or_default()).ok();
         let is_ignored = self.ignored.is_ignored(&path) || text.as_ref().is_some_and(Document::is_binary);
         let open = Open { path, version: version.unwrap_or(0), text, is_ignored, line: 0 };
         self.note(&open);
+        self.look_up_imports(&open);
         self.files.insert(uri, open);
         Ok(())
     }
 
     fn changed(&mut self, params: Option<&RawValue>) -> Result<(), String> {
         let DidChange { document, changes } = read(params)?;
+        if let Some(left) = self.trail.path().filter(|p| *p != document.uri).map(str::to_owned) {
+            let text = self.files.get(&left).and_then(|o| o.text.as_ref());
+            self.trail.leave(text.map_or(&[], Document::lines));
+        }
         let open = self.files.get_mut(&document.uri).ok_or("the file is not open")?;
         open.version = document.version.unwrap_or(open.version + 1);
         for Change { range, text } in changes {
@@ -302,14 +321,25 @@ impl Session {
         if let Some(text) = text {
             open.text = Document::new(&text).ok();
         }
-        if matches!(open.path.file_name().and_then(|n| n.to_str()), Some(".gitignore" | ".vonkignore")) {
-            self.ignored.forget();
-        }
-        open.is_ignored = self.ignored.is_ignored(&open.path);
+        self.ignore_anew();
         if let Some(open) = self.files.get(&document.uri) {
             self.note(open);
+            self.look_up_imports(open);
         }
         Ok(())
+    }
+
+    /// Reads the ignore rules anew: editors seldom say when such a file changes. What they name now leaves the prompts.
+    fn ignore_anew(&mut self) {
+        self.ignored.forget();
+        for open in self.files.values_mut() {
+            let was = open.is_ignored;
+            open.is_ignored =
+                self.ignored.is_ignored(&open.path) || open.text.as_ref().is_some_and(Document::is_binary);
+            if open.is_ignored && !was {
+                self.driver.gone(&shown(&open.path));
+            }
+        }
     }
 
     fn closed(&mut self, params: Option<&RawValue>) -> Result<(), String> {
@@ -325,6 +355,12 @@ impl Session {
         let text = open.text.as_ref().filter(|_| !open.is_ignored).map(Document::text);
         if let Some(text) = text.filter(|t| t.len() <= NOTE_BYTES_MAX) {
             self.driver.note(&shown(&open.path), text, open.line as usize);
+        }
+    }
+
+    fn look_up_imports(&self, open: &Open) {
+        if let Some(text) = open.text.as_ref().filter(|_| !open.is_ignored) {
+            self.imports.of(&open.path, text.text());
         }
     }
 
@@ -375,13 +411,39 @@ impl Session {
     /// Where the last change goes on; `null` where it does not. Answered here and now: it is a search, no question to a model.
     fn next_edit(&self, params: Option<&RawValue>) -> Result<Value, (i32, String)> {
         let AtPosition { document, position } = read(params).map_err(|e| (code::PARAMS, e))?;
+        let OtherFiles { other_files } = read(params).map_err(|e| (code::PARAMS, e))?;
         let open = self.files.get(&document.uri).filter(|o| !o.is_ignored);
         let Some(text) = open.and_then(|o| o.text.as_ref()) else { return Ok(Value::Null) };
-        let next = self.trail.next(&document.uri, text.lines(), text.place(position));
-        Ok(next.map_or(Value::Null, |next| {
-            let range = Range { start: text.position(next.start), end: text.position(next.end) };
-            json!({"range": range, "newText": next.text})
+        let range = |text: &Document, next: &Next| {
+            json!(Range { start: text.position(next.start), end: text.position(next.end) })
+        };
+        if let Some(next) = self.trail.next(&document.uri, text.lines(), text.place(position)) {
+            return Ok(json!({"range": range(text, &next), "newText": next.text}));
+        }
+        let is_here = other_files && self.trail.path() == Some(document.uri.as_str());
+        Ok(self.next_elsewhere(&document.uri, text).filter(|_| is_here).map_or(Value::Null, |(uri, other, next)| {
+            json!({"textDocument": {"uri": uri}, "range": range(other, &next), "newText": next.text})
         }))
+    }
+
+    /// In the other open files of the same language, within a bound, in the order of their names.
+    fn next_elsewhere(&self, uri: &str, text: &Document) -> Option<(&str, &Document, Next)> {
+        let language = Language::of(uri)?;
+        let mut others: Vec<(&String, &Document)> = self
+            .files
+            .iter()
+            .filter(|(other, o)| *other != uri && !o.is_ignored && Language::of(other) == Some(language))
+            .filter_map(|(other, o)| Some((other, o.text.as_ref()?)))
+            .collect();
+        others.sort_unstable_by_key(|(other, _)| *other);
+        let mut bytes = 0;
+        let within = others.into_iter().take_while(|(_, other)| {
+            bytes += other.lines().iter().map(String::len).sum::<usize>();
+            bytes <= NEXT_EDIT_SCAN_BYTES_MAX
+        });
+        within.into_iter().find_map(|(uri, other)| {
+            Some((uri.as_str(), other, self.trail.next_elsewhere(text.lines(), other.lines())?))
+        })
     }
 
     fn execute(&mut self, id: &Value, params: Option<&RawValue>) -> Result<Option<Value>, (i32, String)> {

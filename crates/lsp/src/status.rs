@@ -73,6 +73,10 @@ impl Status {
     /// Tells it if it has changed, now and then.
     pub fn tell(&self) {
         if self.looked().told.as_ref().is_none_or(|(at, _)| at.elapsed() >= GAP) {
+            // An answer that was stopped when there was enough of it did not say whose it was.
+            if self.told.lock().unwrap_or_else(PoisonError::into_inner).counts.asked > 0 {
+                self.look();
+            }
             self.tell_now();
         }
     }

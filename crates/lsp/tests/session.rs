@@ -185,10 +185,11 @@ fn a_session_from_beginning_to_end() {
     let wrong = c.start("textDocument/inlineCompletion", json!({"textDocument": 1}));
     assert_eq!(c.answer(wrong)["error"]["code"], rpc::code::PARAMS);
     let mut status = c.ask("vonk/status", Value::Null);
-    while status["state"] != "ready" {
-        status = c.ask("vonk/status", Value::Null); // the answer's last word may come after its text
+    // The answer's last word may come after its text; until then the model is the one that was seen at the start.
+    while status["model"] != "script" {
+        status = c.ask("vonk/status", Value::Null);
     }
-    assert_eq!(status["model"], "script");
+    assert_eq!(status["state"], "ready");
     let n = c.start("shutdown", Value::Null);
     assert_eq!(c.answer(n)["result"], Value::Null);
     let late = c.start("textDocument/inlineCompletion", at(URI, 0, 5));
@@ -233,6 +234,36 @@ fn a_rename_goes_on_at_its_next_place() {
     assert_eq!(c.ask("vonk/nextEdit", at_of(3, 24)), Value::Null, "all are done");
     let wrong = c.start("vonk/nextEdit", json!({"textDocument": {"uri": URI}}));
     assert_eq!(c.answer(wrong)["error"]["code"], rpc::code::PARAMS);
+    c.end();
+}
+
+#[test]
+fn a_rename_goes_on_in_other_open_files() {
+    let mut c = Client::new("x\n");
+    let uri = |name: &str| format!("file:///p/{name}");
+    let asks = |uri: &str, line: u32, others: bool| json!({"textDocument": {"uri": uri}, "position": {"line": line, "character": 6}, "otherFiles": others});
+    c.open(&uri("a.rs"), "fn old_name() {}\n");
+    c.open(&uri("b.rs"), "fn b() {\n    old_name();\n    \"old_name\";\n    old_name();\n}\n");
+    c.open(&uri("c.rs"), "use a::old_name;\n");
+    c.open(&uri("d.py"), "old_name()\n");
+    c.change(&uri("a.rs"), 2, (0, 3), (0, 11), "new_name");
+    assert_eq!(c.ask("vonk/nextEdit", asks(&uri("a.rs"), 0, false)), Value::Null, "an editor that stays in its file");
+    let place = |line: u32, from: u32| json!({"start": {"line": line, "character": from}, "end": {"line": line, "character": from + 8}});
+    let want =
+        |name: &str, range: Value| json!({"textDocument": {"uri": uri(name)}, "range": range, "newText": "new_name"});
+    assert_eq!(c.ask("vonk/nextEdit", asks(&uri("a.rs"), 0, true)), want("b.rs", place(1, 4)));
+    c.change(&uri("b.rs"), 2, (1, 4), (1, 12), "new_name");
+    let next = c.ask("vonk/nextEdit", asks(&uri("b.rs"), 1, true));
+    assert_eq!(next, json!({"range": place(3, 4), "newText": "new_name"}), "it goes on where it went to");
+    c.change(&uri("b.rs"), 3, (3, 4), (3, 12), "new_name");
+    assert_eq!(c.ask("vonk/nextEdit", asks(&uri("b.rs"), 3, true)), want("c.rs", place(0, 7)));
+    c.change(&uri("c.rs"), 2, (0, 7), (0, 15), "new_name");
+    assert_eq!(c.ask("vonk/nextEdit", asks(&uri("c.rs"), 0, true)), Value::Null, "another language is another name");
+    // A local name is nobody else's.
+    c.open(&uri("e.rs"), "fn e() {\n    let thing = 1;\n}\n");
+    c.open(&uri("f.rs"), "fn f(thing: u8) { thing; }\n");
+    c.change(&uri("e.rs"), 2, (1, 8), (1, 13), "other");
+    assert_eq!(c.ask("vonk/nextEdit", asks(&uri("e.rs"), 1, true)), Value::Null);
     c.end();
 }
 
@@ -396,5 +427,25 @@ fn an_edit_shows_progress_and_changes_only_the_lines_that_differ() {
     );
     c.tell("window/workDoneProgress/cancel", json!({"token": "t"}));
     assert_eq!(c.answer(hanging)["error"]["code"], rpc::code::CANCELLED);
+    c.end();
+}
+
+#[test]
+fn what_an_ignore_file_names_later_leaves_the_prompts() {
+    let dir = tempfile::tempdir().unwrap();
+    let uri = |name: &str| format!("file://{}", dir.path().join(name).display());
+    let mut c = Client::new("x\n");
+    c.open(&uri("private.rs"), "pub fn secret_thing() {}\n");
+    c.open(&uri("other.rs"), "let y\n");
+    let items = c.ask("textDocument/inlineCompletion", at(&uri("private.rs"), 0, 24));
+    assert_eq!(items["items"][0]["insertText"], "x");
+    std::fs::write(dir.path().join(".vonkignore"), "private.rs\n").unwrap();
+    // Any file's saving is a reason to look: the ignore file itself may be open elsewhere only.
+    c.tell("textDocument/didSave", json!({"textDocument": {"uri": uri("other.rs")}}));
+    assert_eq!(c.ask("textDocument/inlineCompletion", at(&uri("private.rs"), 0, 24)), json!({"items": []}));
+    std::fs::write(dir.path().join(".vonkignore"), "").unwrap();
+    c.tell("workspace/didChangeWatchedFiles", json!({"changes": []}));
+    let items = c.ask("textDocument/inlineCompletion", at(&uri("private.rs"), 0, 24));
+    assert_eq!(items["items"][0]["insertText"], "x");
     c.end();
 }

@@ -9,7 +9,7 @@ use crate::edit::harmless;
 use crate::fault::Fault;
 use crate::near;
 use client::server::Found;
-use client::{Cancel, Deadline, stream};
+use client::{Cancel, ClientError, Deadline, stream};
 use ratatui::crossterm::event::{self, DisableBracketedPaste, EnableBracketedPaste, Event};
 use ratatui::crossterm::execute;
 use serde_json::{Value, json};
@@ -23,12 +23,20 @@ use talk::{Figures, Talk, Wish};
 const FRAME: Duration = Duration::from_millis(33);
 /// How long to wait for a key when nothing else happens.
 const REST: Duration = Duration::from_millis(200);
+/// How long to wait for a key that comes with others: they share one picture.
+const BURST: Duration = Duration::from_millis(1);
+/// Keys between two pictures, at most.
+const KEYS: usize = 4096;
 /// Pieces of text that may wait to be drawn.
 const PIECES: usize = 1024;
 
 /// From the thread that asks.
 enum Heard {
     Text(String),
+    /// The server was gone, and this one is asked from now on.
+    Server(Found),
+    /// About the server.
+    Note(String),
     /// The answer is over: figures, or what went wrong; `None` if it was stopped.
     End(Option<Result<Figures, String>>),
 }
@@ -39,13 +47,13 @@ pub fn chat(args: args::Chat) -> Result<(), Fault> {
     for path in &args.files {
         talk.add_file(path).map_err(Fault::input)?;
     }
-    let found = near::server(&args.near)?;
+    let mut found = near::server(&args.near)?;
     if !stdin().is_terminal() || !stdout().is_terminal() {
         return once(&args, &found, talk);
     }
     let mut terminal = ratatui::try_init()?;
     let _ = execute!(stdout(), EnableBracketedPaste); // without it pasting is typing
-    let ended = run(&args, &found, talk, &mut terminal);
+    let ended = run(&args, &mut found, talk, &mut terminal);
     let _ = execute!(stdout(), DisableBracketedPaste);
     ratatui::restore();
     ended
@@ -53,7 +61,11 @@ pub fn chat(args: args::Chat) -> Result<(), Fault> {
 
 /// Not at a terminal: standard input is the one message, the answer goes to standard output.
 fn once(args: &args::Chat, found: &Found, mut talk: Talk) -> Result<(), Fault> {
-    talk.say(&std::io::read_to_string(stdin())?);
+    let said = std::io::read_to_string(stdin())?;
+    if said.trim().is_empty() {
+        return Err(Fault::input("standard input is empty: it is the message when it is no terminal"));
+    }
+    talk.say(&said);
     let mut show = |text: &str| {
         let shown: String =
             text.split_inclusive('\n').map(|l| harmless(l.trim_end_matches('\n')) + end_of(l)).collect();
@@ -69,44 +81,61 @@ fn end_of(line: &str) -> &'static str {
     if line.ends_with('\n') { "\n" } else { "" }
 }
 
-fn run(args: &args::Chat, found: &Found, mut talk: Talk, terminal: &mut ratatui::DefaultTerminal) -> Result<(), Fault> {
-    let about = format!("{} at {}", found.model, found.client.target().shown());
+fn run(
+    args: &args::Chat,
+    found: &mut Found,
+    mut talk: Talk,
+    terminal: &mut ratatui::DefaultTerminal,
+) -> Result<(), Fault> {
     let (sender, heard) = sync_channel(PIECES);
     let mut cancel = Cancel::new();
     loop {
-        listen(&heard, &mut talk);
+        listen(&heard, &mut talk, found);
         if talk.is_due() {
             cancel = Cancel::new();
-            start(found, body(args, found, &talk), cancel.clone(), sender.clone())?;
+            start(&args.near, found, body(args, found, &talk), cancel.clone(), sender.clone())?;
             talk.begin();
         }
+        let about = format!("{} at {}", found.model, found.client.target().shown());
         terminal.draw(|frame| view::draw(frame, &mut talk, &about))?;
-        if !event::poll(if talk.is_answering() { FRAME } else { REST })? {
-            continue;
-        }
-        let wish = match event::read()? {
-            Event::Key(key) => talk.key(key),
-            Event::Paste(text) => {
-                talk.paste(&text);
-                Wish::Nothing
+        let mut wait = if talk.is_answering() { FRAME } else { REST };
+        for _ in 0..KEYS {
+            if !event::poll(wait)? {
+                break;
             }
-            _ => Wish::Nothing, // a new size is seen at the next picture
-        };
-        match wish {
-            Wish::Nothing => {}
-            Wish::Stop => cancel.cancel(),
-            Wish::Quit => {
-                cancel.cancel();
-                return Ok(());
+            wait = BURST;
+            match happened(&mut talk, event::read()?) {
+                Wish::Nothing => {}
+                Wish::Stop => cancel.cancel(),
+                Wish::Quit => {
+                    cancel.cancel();
+                    return Ok(());
+                }
+            }
+            if talk.is_due() {
+                break; // to be asked now
             }
         }
     }
 }
 
-fn listen(heard: &Receiver<Heard>, talk: &mut Talk) {
+fn happened(talk: &mut Talk, event: Event) -> Wish {
+    match event {
+        Event::Key(key) => talk.key(key),
+        Event::Paste(text) => {
+            talk.paste(&text);
+            Wish::Nothing
+        }
+        _ => Wish::Nothing, // a new size is seen at the next picture
+    }
+}
+
+fn listen(heard: &Receiver<Heard>, talk: &mut Talk, found: &mut Found) {
     for heard in heard.try_iter().take(PIECES) {
         match heard {
             Heard::Text(text) => talk.hear(&text),
+            Heard::Server(new) => *found = new,
+            Heard::Note(line) => talk.note(line),
             Heard::End(end) => talk.end(end),
         }
     }
@@ -119,21 +148,35 @@ fn body(args: &args::Chat, found: &Found, talk: &Talk) -> Value {
     })
 }
 
-fn start(found: &Found, body: Value, cancel: Cancel, sender: SyncSender<Heard>) -> Result<(), Fault> {
-    let found = found.clone();
+fn start(
+    near: &args::Near,
+    found: &Found,
+    body: Value,
+    cancel: Cancel,
+    sender: SyncSender<Heard>,
+) -> Result<(), Fault> {
+    let (near, found) = (near.clone(), found.clone());
     thread::Builder::new().name("ask".to_owned()).spawn(move || {
-        let texts = sender.clone();
-        let mut on_text = |text: &str| drop(texts.send(Heard::Text(text.to_owned()))); // nobody listens: we are ending
-        let end = match ask(&found, &body, &cancel, &mut on_text) {
-            _ if cancel.is_cancelled() => None,
-            end => Some(end.map_err(|fault| fault.message)),
-        };
-        let _ = sender.send(Heard::End(end));
+        let tell = |heard| drop(sender.send(heard)); // nobody listens: we are ending
+        let mut on_text = |text: &str| tell(Heard::Text(text.to_owned()));
+        let mut done = ask(&found, &body, &cancel, &mut on_text);
+        if matches!(&done, Err(e) if e.is_connect()) && !cancel.is_cancelled() {
+            // A server that nobody asked for a while has stopped; another one is found or started.
+            done = match near::server_telling(&near, &mut |line| tell(Heard::Note(line.to_owned()))) {
+                Ok(new) => {
+                    tell(Heard::Server(new.clone()));
+                    ask(&new, &body, &cancel, &mut on_text)
+                }
+                Err(fault) => Err(ClientError::Server(fault.message)),
+            };
+        }
+        let end = if cancel.is_cancelled() { None } else { Some(done.map_err(|e| e.to_string())) };
+        tell(Heard::End(end));
     })?;
     Ok(())
 }
 
-fn ask(found: &Found, body: &Value, cancel: &Cancel, on_text: &mut dyn FnMut(&str)) -> Result<Figures, Fault> {
+fn ask(found: &Found, body: &Value, cancel: &Cancel, on_text: &mut dyn FnMut(&str)) -> Result<Figures, ClientError> {
     let deadline = Deadline::after_s(base::limits::CLIENT_ANSWER_S_MAX);
     let timed = stream::ask(&found.client, "/v1/chat/completions", body, deadline, Some(cancel), on_text)?;
     let first = timed.said.texts_at.first().copied().unwrap_or(timed.ended_at);

@@ -115,7 +115,8 @@ impl Talk {
         }
     }
 
-    fn note(&mut self, text: String) {
+    /// Something that the program has to say.
+    pub fn note(&mut self, text: String) {
         self.push(Who::Note, text, None);
     }
 
@@ -183,7 +184,6 @@ impl Talk {
             KeyCode::Enter if has(KeyModifiers::ALT) || has(KeyModifiers::SHIFT) => self.paste("\n"),
             KeyCode::Enter => return self.enter(),
             KeyCode::Esc if self.is_answering => return Wish::Stop,
-            KeyCode::Esc => self.clear_input(),
             KeyCode::Char(c) if !has(KeyModifiers::CONTROL) => self.paste(c.encode_utf8(&mut [0; 4])),
             KeyCode::Backspace => {
                 if let Some(before) = self.input[..self.cursor].chars().next_back() {
@@ -290,7 +290,12 @@ mod tests {
         press(&mut talk, KeyCode::Backspace);
         press(&mut talk, KeyCode::Delete);
         assert_eq!(talk.input, "ab");
-        assert_eq!(press(&mut talk, KeyCode::Esc), Wish::Nothing);
+        assert_eq!(
+            (press(&mut talk, KeyCode::Esc), talk.input.as_str()),
+            (Wish::Nothing, "ab"),
+            "the answer just ended"
+        );
+        assert_eq!(talk.key(KeyEvent::new(KeyCode::Char('u'), KeyModifiers::CONTROL)), Wish::Nothing);
         assert!(talk.input.is_empty());
         assert_eq!(press(&mut talk, KeyCode::Enter), Wish::Nothing);
         talk.say("x");

@@ -16,8 +16,8 @@ pub struct Asked {
     pub body: String,
 }
 
-/// Answers every request with `script`, which returns whether the connection stays; returns the address and the requests,
-/// each of which is there before its answer begins.
+/// Answers every request with `script`, which returns whether the connection stays; returns the address and the requests, each of
+/// which is told before it is answered: whoever has an answer finds its request here.
 pub fn serve(script: impl Fn(&Asked, &mut TcpStream) -> bool + Send + Sync + 'static) -> (String, Receiver<Asked>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

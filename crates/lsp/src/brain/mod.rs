@@ -5,8 +5,12 @@
 //! them. A key that contradicts it stops the server's work and asks anew, from a prefix that the server has but for a few
 //! tokens (see `window`).
 
+mod mask;
 mod names;
 pub mod next;
+pub mod outline;
+mod outline_c;
+mod outline_script;
 mod recall;
 mod ring;
 mod scope;
@@ -177,10 +181,18 @@ impl Brain {
         }
     }
 
+    /// A file that another one imports: it explains names, and that is all.
+    pub fn import(&mut self, path: &str, text: &str) {
+        if !secret::is_secret_file(path) {
+            self.index.read_imported(path, text);
+        }
+    }
+
     /// A file is gone.
     pub fn forget(&mut self, path: &str) {
         self.ring.forget(path);
         self.index.forget(path);
+        self.windows.forget(path);
     }
 
     /// The editor asks for a suggestion at a cursor. Earlier requests are over.

@@ -1,56 +1,10 @@
-//! Which files say what a name is: a plain index of lines that look like definitions, no parser. It knows the usual
-//! keywords of a dozen languages, and takes the doc comment's place to be elsewhere.
+//! Which files say what a name is: an index of what `outline` finds in them, with the first lines of each definition.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::outline::{Definition, definitions};
 use base::limits::{INDEX_DEFINITIONS_MAX, INDEX_FILES_MAX, INDEX_SNIPPET_BYTES_MAX};
 
-/// Words after which a name is defined.
-const KEYWORDS: &[&str] = &[
-    "fn",
-    "struct",
-    "enum",
-    "trait",
-    "type",
-    "const",
-    "static",
-    "mod",
-    "macro_rules!",
-    "def",
-    "class",
-    "function",
-    "interface",
-    "func",
-    "namespace",
-    "record",
-    "object",
-    "val",
-    "module",
-    "impl",
-];
-/// Words that may stand before them.
-const MODIFIERS: &[&str] = &[
-    "pub",
-    "pub(crate)",
-    "pub(super)",
-    "export",
-    "default",
-    "async",
-    "unsafe",
-    "public",
-    "private",
-    "protected",
-    "internal",
-    "final",
-    "abstract",
-    "declare",
-    "readonly",
-    "override",
-    "extern",
-    "inline",
-    "data",
-    "sealed",
-];
 /// Lines of a definition that are shown.
 const SNIPPET_LINES: usize = 6;
 
@@ -58,6 +12,8 @@ const SNIPPET_LINES: usize = 6;
 #[derive(Debug, Default)]
 pub struct Index {
     files: BTreeMap<String, HashMap<String, String>>,
+    /// Those that nobody has opened.
+    imported: HashSet<String>,
 }
 
 /// The names in a text: identifiers of at least three characters.
@@ -66,32 +22,35 @@ pub fn names(text: &str) -> HashSet<&str> {
     text.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(is_name).collect()
 }
 
-/// The name that a line defines.
-fn defined(line: &str) -> Option<&str> {
-    let mut words = line.split_whitespace().skip_while(|w| MODIFIERS.contains(w));
-    let keyword = words.next()?;
-    if !KEYWORDS.contains(&keyword) || keyword == "impl" {
-        return None;
-    }
-    let word = words.next()?;
-    let end = word.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(word.len());
-    word.get(..end).filter(|name| name.len() >= 3)
-}
-
 impl Index {
-    /// Reads a file anew.
+    /// Reads a file anew that was opened.
     pub fn read(&mut self, path: &str, text: &str) {
+        self.imported.remove(path);
         if !self.files.contains_key(path) && self.files.len() >= INDEX_FILES_MAX {
-            return;
+            // One that nobody has opened makes room.
+            let Some(other) = self.imported.iter().next().cloned() else { return };
+            self.forget(&other);
         }
+        self.index(path, text);
+    }
+
+    /// Reads a file that another one imports; what is known of an open one is newer.
+    pub fn read_imported(&mut self, path: &str, text: &str) {
+        let is_open = self.files.contains_key(path) && !self.imported.contains(path);
+        let is_full = !self.files.contains_key(path) && self.files.len() >= INDEX_FILES_MAX;
+        if !is_open && !is_full {
+            self.imported.insert(path.to_owned());
+            self.index(path, text);
+        }
+    }
+
+    fn index(&mut self, path: &str, text: &str) {
         let lines: Vec<&str> = text.lines().collect();
         let mut found = HashMap::new();
-        for (i, line) in lines.iter().enumerate() {
-            if let Some(name) = defined(line) {
-                found.entry(name.to_owned()).or_insert_with(|| snippet(&lines[i..]));
-                if found.len() >= INDEX_DEFINITIONS_MAX {
-                    break;
-                }
+        for Definition { name, line } in definitions(path, text).into_iter().filter(|d| d.name.len() >= 3) {
+            found.entry(name.to_owned()).or_insert_with(|| snippet(lines.get(line..).unwrap_or_default()));
+            if found.len() >= INDEX_DEFINITIONS_MAX {
+                break;
             }
         }
         self.files.insert(path.to_owned(), found);
@@ -100,6 +59,7 @@ impl Index {
     /// Forgets a file.
     pub fn forget(&mut self, path: &str) {
         self.files.remove(path);
+        self.imported.remove(path);
     }
 
     /// What is known about the names in `window`, by file, in at most `bytes_max` bytes; names that are mentioned last come
@@ -150,21 +110,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn definitions_are_found_in_several_languages() {
-        for (line, name) in [
-            ("pub(crate) async fn read_all(x: u8) -> u8 {", "read_all"),
-            ("class Parser(Base):", "Parser"),
-            ("export default function makeIt() {", "makeIt"),
-            ("    def load(self):", "load"),
-            ("func Serve() {", "Serve"),
-        ] {
-            assert_eq!(defined(line), Some(name));
-        }
-        assert_eq!(defined("let fn_name = 1;"), None);
-        assert_eq!(defined("impl Parser {"), None);
-    }
-
-    #[test]
     fn names_of_the_window_bring_their_definitions_within_a_budget() {
         let mut index = Index::default();
         index.read(
@@ -180,5 +125,19 @@ mod tests {
         assert!(index.about("pub struct Cursor {\n", 1000).is_empty(), "it is in the window");
         index.forget("a.rs");
         assert!(index.about("Cursor", 1000).is_empty());
+    }
+
+    #[test]
+    fn imported_files_explain_names_and_make_way_for_open_ones() {
+        let mut index = Index::default();
+        index.read_imported("lib.rs", "pub struct Cursor {\n    at: usize,\n}\n");
+        assert_eq!(index.about("x: Cursor", 1000).len(), 1);
+        index.read("lib.rs", "pub struct Cursor(u8);\n");
+        index.read_imported("lib.rs", "pub struct Other;\n");
+        assert!(index.about("x: Cursor", 1000)[0].1.contains("(u8)"), "what is open is newer than what is on disk");
+        (0..2 * INDEX_FILES_MAX).for_each(|i| index.read_imported(&format!("f{i}.rs"), "fn far() {}\n"));
+        assert_eq!(index.files.len(), INDEX_FILES_MAX);
+        index.read("open.rs", "fn near() {}\n");
+        assert!(index.files.contains_key("open.rs") && index.files.len() == INDEX_FILES_MAX);
     }
 }

@@ -86,6 +86,36 @@ impl Trail {
         self.hunk.take_if(|h| h.n_new > NEXT_EDIT_LINES_MAX);
     }
 
+    /// The file whose lines are being changed.
+    pub fn path(&self) -> Option<&str> {
+        self.hunk.as_ref().map(|h| h.path.as_str())
+    }
+
+    /// Another file is changed now: what this one's last change taught is kept. `lines` are this one's.
+    pub fn leave(&mut self, lines: &[String]) {
+        if let Some(hunk) = self.hunk.take() {
+            let path = hunk.path.clone();
+            self.learn(Some(hunk), lines, &path);
+        }
+    }
+
+    /// Where the last change, in `lines`, goes on in another file: only a name that was declared for all files, or is in the middle
+    /// of being renamed as one.
+    pub fn next_elsewhere(&self, lines: &[String], other: &[String]) -> Option<Next> {
+        let hunk = self.hunk.as_ref()?;
+        let own = hunk.first..hunk.first + hunk.n_new;
+        let is_global = |s: &&Swap| matches!(s, Swap::Name { site: Site::Global, .. });
+        swaps(hunk, lines).iter().find_map(|swap| {
+            let learned = self.learned.iter().rev().filter(|s| s.is_like(swap)).find(is_global);
+            let global = Some(swap).filter(is_global).or(learned)?;
+            // Somebody is still writing the new name if it is only a beginning of the old one.
+            let Swap::Name { old, new, .. } = global else { return None };
+            let is_unfinished = old.starts_with(new.as_str()) && learned.is_none();
+            let nowhere = other.len()..other.len();
+            if is_unfinished || own.is_empty() { None } else { look(global, other, (0, 0), &nowhere, false) }
+        })
+    }
+
     /// A file has another text altogether, or is gone.
     pub fn forget(&mut self, path: &str) {
         self.hunk.take_if(|h| h.path == path);

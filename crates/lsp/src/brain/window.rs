@@ -124,6 +124,13 @@ impl Windows {
         }
     }
 
+    /// A file is gone: windows of it, and those that have some of it before them, are not asked for again.
+    pub fn forget(&mut self, path: &str) {
+        let has = |w: &Window| w.path == path || w.extra.iter().any(|c| c.path == path);
+        self.known.retain(|w| !has(w));
+        self.warming.take_if(|w| has(&w.window));
+    }
+
     /// Whether the view deserves a larger window or one whose top is nearer; `extra` is asked for what goes before it.
     pub fn aim(&mut self, view: &View, speed: &Speed, extra: &mut dyn FnMut(&str) -> Vec<Chunk>) {
         let want = speed.window_bytes().min(WINDOW_BYTES_MAX);
