@@ -11,6 +11,9 @@ use std::time::Duration;
 const TTFT_S: [f64; 12] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 const ITL_S: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0];
 
+/// Tokens per second.
+const EFFECTIVE_TPS: [f64; 12] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0];
+
 /// Computed tokens of a prompt that tells how fast prefill is, and generated ones that tell how fast decode is.
 const PREFILL_TOKENS_MIN: usize = 32;
 const DECODE_TOKENS_MIN: u64 = 16;
@@ -19,17 +22,24 @@ fn rate(n: u64, us: u64) -> Option<f64> {
     (n > 0 && us > 0).then(|| n as f64 * 1e6 / us as f64)
 }
 
-/// How often a duration fell into which bucket.
+/// How often a value fell into which bucket: a duration in seconds, or another number.
 #[derive(Debug)]
 pub(crate) struct Histogram {
-    bounds_s: [f64; 12],
+    bounds: [f64; 12],
     counts: [AtomicU64; 13],
-    sum_us: AtomicU64,
+    /// In millionths.
+    sum: AtomicU64,
 }
 
 impl Histogram {
-    fn new(bounds_s: [f64; 12]) -> Self {
-        Self { bounds_s, counts: Default::default(), sum_us: AtomicU64::new(0) }
+    fn new(bounds: [f64; 12]) -> Self {
+        Self { bounds, counts: Default::default(), sum: AtomicU64::new(0) }
+    }
+
+    fn count(&self, each: f64, n: u64, sum: u64) {
+        let i = self.bounds.iter().position(|b| each <= *b).unwrap_or(self.bounds.len());
+        self.counts[i].fetch_add(n, Relaxed);
+        self.sum.fetch_add(sum, Relaxed);
     }
 
     pub(crate) fn observe(&self, d: Duration) {
@@ -41,24 +51,21 @@ impl Histogram {
         if n == 0 {
             return;
         }
-        let s = d.as_secs_f64() / n as f64;
-        let i = self.bounds_s.iter().position(|b| s <= *b).unwrap_or(self.bounds_s.len());
-        self.counts[i].fetch_add(n, Relaxed);
-        self.sum_us.fetch_add(u64::try_from(d.as_micros()).unwrap_or(u64::MAX), Relaxed);
+        self.count(d.as_secs_f64() / n as f64, n, u64::try_from(d.as_micros()).unwrap_or(u64::MAX));
     }
 
     fn write(&self, out: &mut String, name: &str, labels: &str) {
         let mut total = 0;
         for (i, count) in self.counts.iter().enumerate() {
             total += count.load(Relaxed);
-            match self.bounds_s.get(i) {
+            match self.bounds.get(i) {
                 Some(bound) => writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {total}"),
                 None => writeln!(out, "{name}_bucket{{{labels},le=\"+Inf\"}} {total}"),
             }
             .unwrap_or_default();
         }
-        let sum_s = self.sum_us.load(Relaxed) as f64 / 1e6;
-        let _ = writeln!(out, "{name}_sum{{{labels}}} {sum_s}\n{name}_count{{{labels}}} {total}");
+        let sum = self.sum.load(Relaxed) as f64 / 1e6;
+        let _ = writeln!(out, "{name}_sum{{{labels}}} {sum}\n{name}_count{{{labels}}} {total}");
     }
 }
 
@@ -86,6 +93,8 @@ pub(crate) struct ModelMetrics {
     pub(crate) ttft: Histogram,
     /// Between tokens of a sequence; tokens that came in one step share the time since the step before.
     pub(crate) itl: Histogram,
+    /// Tokens of a sequence per second from its submission to its last token.
+    effective_tps: Histogram,
 }
 
 impl Default for ModelMetrics {
@@ -109,6 +118,7 @@ impl Default for ModelMetrics {
             drafts_accepted: Default::default(),
             ttft: Histogram::new(TTFT_S),
             itl: Histogram::new(ITL_S),
+            effective_tps: Histogram::new(EFFECTIVE_TPS),
         }
     }
 }
@@ -140,7 +150,14 @@ impl ModelMetrics {
     /// Generated tokens per second of one sequence; `None` until there were some.
     pub(crate) fn decode_tps(&self) -> Option<f64> {
         let n = self.itl.counts.iter().map(|c| c.load(Relaxed)).sum();
-        rate(n, self.itl.sum_us.load(Relaxed)).filter(|_| n >= DECODE_TOKENS_MIN)
+        rate(n, self.itl.sum.load(Relaxed)).filter(|_| n >= DECODE_TOKENS_MIN)
+    }
+
+    /// A sequence has ended that brought so many tokens in this time, all waiting included.
+    pub(crate) fn count_effective(&self, n: u64, took: Duration) {
+        if let Some(tps) = rate(n, u64::try_from(took.as_micros()).unwrap_or(u64::MAX)) {
+            self.effective_tps.count(tps, 1, (tps * 1e6) as u64); // a float beyond u64 becomes its greatest
+        }
     }
 
     /// A sequence has ended.
@@ -219,7 +236,11 @@ pub(crate) fn write_models(out: &mut String, rows: &[Row<'_>]) {
     }
     write_drafts(out, rows);
     type Pick = fn(&ModelMetrics) -> &Histogram;
-    let histograms: [(&str, Pick); 2] = [("vonk_ttft_seconds", |m| &m.ttft), ("vonk_itl_seconds", |m| &m.itl)];
+    let histograms: [(&str, Pick); 3] = [
+        ("vonk_ttft_seconds", |m| &m.ttft),
+        ("vonk_itl_seconds", |m| &m.itl),
+        ("vonk_effective_tokens_per_second", |m| &m.effective_tps),
+    ];
     for (name, pick) in histograms {
         let _ = writeln!(out, "# TYPE {name} histogram");
         for row in rows {
@@ -265,6 +286,21 @@ mod tests {
         assert!(out.contains("vonk_ttft_seconds_bucket{model=\"a\\\"b\",le=\"+Inf\"} 4\n"));
         assert!(out.contains("vonk_ttft_seconds_count{model=\"a\\\"b\"} 4\n"));
         assert!(out.contains("vonk_requests_queued{model=\"a\\\"b\"} 3\n"));
+    }
+
+    #[test]
+    fn effective_speed_is_of_whole_sequences() {
+        let metrics = ModelMetrics::default();
+        metrics.count_effective(30, Duration::from_secs(2)); // 15 a second
+        metrics.count_effective(600, Duration::from_secs(1));
+        metrics.count_effective(0, Duration::from_secs(1)); // nothing came
+        let mut out = String::new();
+        write_models(&mut out, &[Row { name: "m", queued: 0, slots: 1, metrics: &metrics }]);
+        let name = "vonk_effective_tokens_per_second";
+        for (le, n) in [("10", 0), ("20", 1), ("500", 1), ("1000", 2), ("+Inf", 2)] {
+            assert!(out.contains(&format!("{name}_bucket{{model=\"m\",le=\"{le}\"}} {n}\n")), "{out}");
+        }
+        assert!(out.contains(&format!("{name}_sum{{model=\"m\"}} 615\n{name}_count{{model=\"m\"}} 2\n")), "{out}");
     }
 
     #[test]

@@ -253,6 +253,7 @@ struct Route {
     submitted: Instant,
     admitted: Option<Instant>,
     last_token: Option<Instant>,
+    n_tokens: u64,
     /// Tokens of the present step.
     burst: Vec<TokenId>,
     /// The present step checks drafts for it.
@@ -365,6 +366,7 @@ impl Driver {
                         submitted,
                         admitted,
                         last_token,
+                        n_tokens: 0,
                         burst,
                         is_verified,
                     };
@@ -482,6 +484,9 @@ impl Mailbox {
                     self.metrics.cancelled.fetch_add(1, Relaxed);
                 }
                 self.metrics.count_drafts(drafts);
+                if let Some(last) = route.last_token {
+                    self.metrics.count_effective(route.n_tokens, last.saturating_duration_since(route.submitted));
+                }
                 if !was_waiting {
                     self.pace.ended(at);
                 }
@@ -498,6 +503,7 @@ impl Mailbox {
     /// of the tokens. The tokens beside the very first one count as 0.
     fn count_tokens(&self, route: &mut Route, n: u64, at: Instant) {
         self.metrics.generated_tokens.fetch_add(n, Relaxed);
+        route.n_tokens += n;
         match route.last_token.replace(at) {
             Some(last) => self.metrics.itl.observe_shares(at.duration_since(last), n),
             None => {

@@ -308,6 +308,7 @@ fn metrics_count() {
         "vonk_generated_tokens_total{model=\"echo\"} 5",
         "vonk_ttft_seconds_count{model=\"echo\"} 1",
         "vonk_itl_seconds_count{model=\"echo\"} 4",
+        "vonk_effective_tokens_per_second_count{model=\"echo\"} 1",
         "vonk_requests_queued{model=\"echo\"} 0",
         "vonk_slots{model=\"echo\"} 4",
     ] {

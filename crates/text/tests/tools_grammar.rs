@@ -248,6 +248,20 @@ fn an_answer_of_a_given_shape_or_a_call() {
         let call = written(&format, &[("get_weather", "{\"x\": 1}")]);
         let call = if call.starts_with('{') { format!("<tool_call>\n{call}\n</tool_call>") } else { call };
         assert!(case.takes(&call), "{format:?}");
+        // Of a strict tool a call in the form that was checked counts as it is; an answer that looks like one counts if it fits.
+        let tools = [weather(true)];
+        let plan = format.plan(&tools, Calls::Auto, true, Some(&answer)).unwrap();
+        let is_call = |answer: &str| {
+            let (mut parser, mut parts) = (plan.parser(&tools), Vec::new());
+            parser.push(answer, &mut parts);
+            parser.n_calls() > 0
+        };
+        assert!(is_call(&call), "{format:?}");
+        if call.starts_with("<tool_call>") {
+            let like = |arguments: &str| format!("{{\"name\": \"get_weather\", \"arguments\": {arguments}}}");
+            assert!(!is_call(&like("{\"x\": 1}")), "{format:?}");
+            assert!(is_call(&like("{\"city\": \"Ulm\", \"days\": 2}")), "{format:?}");
+        }
     }
 }
 

@@ -49,8 +49,8 @@ pub struct ToolPlan {
     pub format: ToolFormat,
     /// What it must follow, if anything.
     pub grammar: Option<ToolGrammar>,
-    /// The model's own form is checked by the grammar; calls in other forms must be looked at.
-    is_strict: bool,
+    /// The form that the grammar checks, where a tool is strict; calls in other forms must be looked at.
+    checked: Option<ToolFormat>,
     is_single: bool,
 }
 
@@ -58,7 +58,10 @@ impl ToolPlan {
     /// A parser for one answer.
     pub fn parser(&self, tools: &[ToolSpec]) -> ToolParser {
         let parser = ToolParser::new(&self.format, tools);
-        let parser = if self.is_strict { parser.strictly(&self.format, tools) } else { parser };
+        let parser = match &self.checked {
+            Some(format) => parser.strictly(format, tools),
+            None => parser,
+        };
         if self.is_single { parser.single() } else { parser }
     }
 }
@@ -81,20 +84,20 @@ impl ToolFormat {
             Calls::Required if allowed.len() == 1 => allowed.first().copied(),
             _ => None,
         };
-        let plan = |format: &Self, grammar, is_strict, is_single| ToolPlan {
+        let plan = |format: &Self, grammar, checked: Option<&Self>, is_single| ToolPlan {
             format: format.clone(),
             grammar,
-            is_strict,
+            checked: checked.cloned(),
             is_single,
         };
         if let Some((_, ToolSpec { name, input: ToolInput::Text(Some(grammar)), .. })) = one {
             let raw = Self::Raw { name: name.clone() };
-            return Ok(plan(&raw, Some(ToolGrammar::Raw(grammar.clone())), false, true));
+            return Ok(plan(&raw, Some(ToolGrammar::Raw(grammar.clone())), None, true));
         }
         let is_single = !parallel || matches!(calls, Calls::Named(_));
         let is_strict = calls == Calls::Auto && allowed.iter().any(|(_, t)| t.strict);
         if calls == Calls::Auto && !is_strict && answer.is_none() {
-            return Ok(plan(self, None, false, is_single));
+            return Ok(plan(self, None, None, is_single));
         }
         let callable = if let (Calls::Named(_), Some(one)) = (calls, one) { vec![one] } else { allowed };
         // Text, until it says that a call begins, which then must be one.
@@ -111,14 +114,20 @@ impl ToolFormat {
             Some(marker) => ToolGrammar::CallsAfter { marker, text },
             None => ToolGrammar::Calls(text),
         };
-        Ok(plan(self, Some(grammar), is_strict, is_single))
+        let checked = self.marked(calls == Calls::Auto && answer.is_some());
+        Ok(plan(self, Some(grammar), Some(checked).filter(|_| is_strict), is_single))
+    }
+
+    /// The form of calls in a grammar. A lexer cannot tell a call without marks from an answer of JSON, so beside one calls have tags,
+    /// which are always read.
+    fn marked(&self, beside_answer: bool) -> &Self {
+        let is_marked = self.is_mistral() || *self == Self::Xml;
+        if beside_answer && !is_marked { &Self::Hermes } else { self }
     }
 
     /// The rule `start`, over `call`.
     fn write_start(&self, text: &mut String, is_auto: bool, is_single: bool, answer: Option<&GrammarSpec<'_>>) {
-        // A lexer cannot tell a call without marks from an answer of JSON, so then calls have tags, which are always read.
-        let is_marked = self.is_mistral() || *self == Self::Xml;
-        let marked = if answer.is_some() && is_auto && !is_marked { &Self::Hermes } else { self };
+        let marked = self.marked(is_auto && answer.is_some());
         let open = match marked {
             Self::Hermes | Self::Xml => "\"<tool_call>\\n\"",
             Self::Mistral | Self::MistralNamed => "\"[\"",
