@@ -7,9 +7,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::notes::Notes;
+
 /// Steps of the engine that take less than half of this leave together, one frame in this time. A write and the threads that it
-/// wakes take a hundred microseconds of a core that the engine would have used; a screen shows a picture every 16 ms.
-const PACE: Duration = Duration::from_millis(8);
+/// wakes take a hundred microseconds of a core that the engine would have used; a screen shows a picture every 16 ms. The end of an
+/// answer never waits.
+const PACE: Duration = Duration::from_millis(16);
 /// Frames that follow each other so fast before one waits, so that short answers never do.
 const PACE_AFTER: u32 = 16;
 
@@ -31,13 +34,16 @@ impl Pace {
     }
 
     /// Ready when a frame may leave. Until then nobody asks for what the engine says, so nothing wakes this thread for it.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.quick < PACE_AFTER { Poll::Ready(()) } else { self.timer.as_mut().poll(cx) }
+    pub(crate) fn poll(&mut self, notes: &mut Notes, cx: &mut Context<'_>) -> Poll<()> {
+        if self.quick < PACE_AFTER || notes.poll_end(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        self.timer.as_mut().poll(cx)
     }
 
     /// The same as something to wait for; whoever stops waiting loses nothing.
-    pub(crate) async fn wait(&mut self) {
-        std::future::poll_fn(|cx| self.poll(cx)).await;
+    pub(crate) async fn wait(&mut self, notes: &mut Notes) {
+        std::future::poll_fn(|cx| self.poll(notes, cx)).await;
     }
 
     /// A step of the engine is in the frame that grows.
@@ -84,18 +90,36 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let mut pace = Pace::new();
+            let (sender, mut notes) = crate::notes::channel();
             let began = Instant::now();
-            pace.wait().await; // not yet
+            pace.wait(&mut notes).await; // not yet
             (pace.quick, pace.steps) = (PACE_AFTER, 2);
             pace.left();
             assert_eq!((pace.quick, pace.steps), (PACE_AFTER + 1, 0));
-            let stopped = tokio::time::timeout(Duration::ZERO, pace.wait()).await;
+            let stopped = tokio::time::timeout(Duration::ZERO, pace.wait(&mut notes)).await;
             assert!(stopped.is_err() || began.elapsed() >= PACE);
-            pace.wait().await;
+            pace.wait(&mut notes).await;
             assert!(began.elapsed() >= PACE);
             pace.left();
             assert_eq!(pace.quick, 0, "waiting brought nothing");
-            pace.wait().await;
+            pace.wait(&mut notes).await;
+            drop(sender);
+        });
+    }
+
+    #[test]
+    fn the_end_of_an_answer_does_not_wait() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let (sender, mut notes) = crate::notes::channel();
+            let timer = Box::pin(sleep(Duration::from_secs(3600)));
+            let mut pace = Pace { quick: PACE_AFTER, timer, ..Pace::new() };
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            let other = sender.clone();
+            drop(sender);
+            assert!(pace.poll(&mut notes, &mut cx).is_pending(), "one of two choices goes on");
+            drop(other);
+            assert!(pace.poll(&mut notes, &mut cx).is_ready());
         });
     }
 }

@@ -12,7 +12,6 @@ use protocol::{ApiError, ChatRequest, CompletionRequest, Generate, InfillRequest
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use text::Grammar;
-use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::answer::{Answer, id_prefix, queue_full, refused};
 use crate::app::{App, Model, Phase, Served};
@@ -23,6 +22,7 @@ use crate::dialect::{self, Dialect, Told as Dialected};
 use crate::grammar::{Cut, constraint};
 use crate::infill::{Bounds, Infill, Told};
 use crate::net::Peer;
+use crate::notes::Notes;
 use crate::runner::{News, NoRoom, Note};
 use crate::stream::{OpenAi, SseBody, Whole, Writer, collect};
 use crate::timing::{Arrival, Clock};
@@ -129,11 +129,7 @@ pub(crate) async fn generate(
 }
 
 /// Queues a request and waits until it has a slot. Whoever drops this cancels it.
-pub(crate) async fn started(
-    app: &App,
-    prepared: &Prepared,
-    origin: &Origin,
-) -> Result<(Answer, UnboundedReceiver<Note>), ApiError> {
+pub(crate) async fn started(app: &App, prepared: &Prepared, origin: &Origin) -> Result<(Answer, Notes), ApiError> {
     let permit = app.admit(&origin.caller, &prepared.model, prepared.estimate())?;
     let (requests, choices) = requests(app, prepared, origin);
     let Prepared { model, generate, prediction, tools, infill, took, .. } = prepared;
@@ -205,7 +201,7 @@ pub(crate) fn engine_stopped() -> ApiError {
 }
 
 /// Waits for the first sequence to get a slot (or to be refused one).
-async fn first_note(app: &App, model: &Model, notes: &mut UnboundedReceiver<Note>) -> Result<Note, ApiError> {
+async fn first_note(app: &App, model: &Model, notes: &mut Notes) -> Result<Note, ApiError> {
     let retry_after_s = || model.runner.mailbox.retry_after_s();
     let mut phase = app.phase.subscribe();
     let cut = async { phase.wait_for(|p| *p >= Phase::Cut).await.map(|_| ()) };

@@ -22,6 +22,7 @@ mod kit;
 mod metrics;
 mod models;
 mod net;
+mod notes;
 mod ollama;
 mod otlp;
 mod pace;

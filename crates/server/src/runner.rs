@@ -8,10 +8,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
 
 use crate::keep::{self, Keeper};
 use crate::metrics::ModelMetrics;
+use crate::notes::{self, NoteSender, Notes};
 use crate::pace::Pace;
 
 /// What happened to one choice of a request, and when.
@@ -45,7 +45,7 @@ pub(crate) enum News {
 }
 
 enum Mail {
-    Submit { request: Box<Request>, choice: usize, to: mpsc::UnboundedSender<Note> },
+    Submit { request: Box<Request>, choice: usize, to: NoteSender },
     Cancel(RequestId),
 }
 
@@ -103,14 +103,11 @@ impl Mailbox {
     }
 
     /// Queues all sequences of a request, or none. Their news come tagged with their place in `requests`.
-    pub(crate) fn submit(
-        self: &Arc<Self>,
-        requests: Vec<Request>,
-    ) -> Result<(mpsc::UnboundedReceiver<Note>, Ticket), NoRoom> {
+    pub(crate) fn submit(self: &Arc<Self>, requests: Vec<Request>) -> Result<(Notes, Ticket), NoRoom> {
         let n = requests.len();
         let reserve = |w: usize| w.checked_add(n).filter(|sum| *sum <= self.queue_max);
         self.waiting.fetch_update(SeqCst, SeqCst, reserve).map_err(|_| NoRoom::QueueFull)?;
-        let (to, from) = mpsc::unbounded_channel();
+        let (to, from) = notes::channel();
         let open = requests.iter().map(|r| Some(r.id)).collect();
         {
             let mut inbox = self.lock();
@@ -247,7 +244,7 @@ pub(crate) fn start(
 /// Where a sequence's news go.
 struct Route {
     choice: usize,
-    to: mpsc::UnboundedSender<Note>,
+    to: NoteSender,
     is_waiting: bool,
     is_prefilled: bool,
     submitted: Instant,
@@ -392,7 +389,7 @@ impl Driver {
             if route.is_waiting {
                 self.mailbox.waiting.fetch_sub(1, SeqCst);
             }
-            let _ = route.to.send(Note { choice: route.choice, at, is_verified: false, news: News::Failed });
+            route.to.send(Note { choice: route.choice, at, is_verified: false, news: News::Failed });
         }
     }
 
@@ -496,7 +493,7 @@ impl Mailbox {
         // The first tokens of a step stand for the time since the last one.
         let is_tokens = matches!(news, News::Tokens(_) | News::Scored { .. });
         let is_verified = is_tokens && std::mem::take(&mut route.is_verified);
-        let _ = route.to.send(Note { choice: route.choice, at, is_verified, news }); // nobody listens: its Cancel is on the way
+        route.to.send(Note { choice: route.choice, at, is_verified, news }); // nobody listens: its Cancel is on the way
     }
 
     /// A step that yields n tokens counts as n, each an n-th of the time since the last step: sums and means stay those

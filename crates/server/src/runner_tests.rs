@@ -44,7 +44,7 @@ fn token(id: RequestId, token: TokenId) -> Effect {
     Effect::Token { id, token, logprobs: None, bits: 0 }
 }
 
-fn submit(runner: &Runner, ids: &[u64]) -> (mpsc::UnboundedReceiver<Note>, Ticket) {
+fn submit(runner: &Runner, ids: &[u64]) -> (Notes, Ticket) {
     let request = |id: &u64| Request::new(RequestId(*id), vec![1], 4);
     runner.mailbox.submit(ids.iter().map(request).collect()).unwrap()
 }

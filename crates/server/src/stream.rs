@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::answer::{Answer, Piece, Scored};
@@ -25,8 +24,8 @@ use crate::dialect;
 use crate::frames::Pace;
 use crate::generate::{engine_stopped, shutting_down, sse_response};
 use crate::infill::Told;
+use crate::notes::Notes;
 use crate::responses::turn::Turn;
-use crate::runner::Note;
 use crate::tools::Said;
 
 /// A frame is sent when it has grown to this many bytes, even if more is ready.
@@ -36,7 +35,7 @@ const FRAME_BYTES: usize = 16 * 1024;
 pub(crate) struct SseBody {
     app: Arc<App>,
     answer: Answer,
-    notes: UnboundedReceiver<Note>,
+    notes: Notes,
     writer: Writer,
     out: Vec<u8>,
     is_ended: bool,
@@ -113,7 +112,7 @@ impl OpenAi {
 }
 
 impl SseBody {
-    pub(crate) fn new(app: &Arc<App>, answer: Answer, notes: UnboundedReceiver<Note>, mut writer: Writer) -> Self {
+    pub(crate) fn new(app: &Arc<App>, answer: Answer, notes: Notes, mut writer: Writer) -> Self {
         let heartbeat = app.config.limits.heartbeat;
         let mut out = Vec::with_capacity(1024);
         match &mut writer {
@@ -137,7 +136,7 @@ impl SseBody {
 
     /// Fills `out`; ready when there is something to send or nothing will come.
     fn fill(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        ready!(self.pace.poll(cx));
+        ready!(self.pace.poll(&mut self.notes, cx));
         while !self.is_ended && self.out.len() < FRAME_BYTES {
             match self.notes.poll_recv(cx) {
                 Poll::Ready(Some(note)) => {
@@ -271,11 +270,7 @@ impl Collected {
 ///
 /// # Errors
 /// The request failed, or the server is going down.
-pub(crate) async fn collect(
-    app: &App,
-    answer: &mut Answer,
-    mut notes: UnboundedReceiver<Note>,
-) -> Result<Vec<Collected>, ApiError> {
+pub(crate) async fn collect(app: &App, answer: &mut Answer, mut notes: Notes) -> Result<Vec<Collected>, ApiError> {
     let mut choices: Vec<Collected> = std::iter::repeat_with(Collected::default).take(answer.len()).collect();
     let cut = until_cut(app);
     tokio::pin!(cut);
@@ -301,12 +296,7 @@ pub(crate) async fn collect(
 ///
 /// # Errors
 /// As `collect`.
-pub(crate) async fn finish(
-    app: &App,
-    mut answer: Answer,
-    mut notes: UnboundedReceiver<Note>,
-    turn: &mut Turn,
-) -> Result<(), ApiError> {
+pub(crate) async fn finish(app: &App, mut answer: Answer, mut notes: Notes, turn: &mut Turn) -> Result<(), ApiError> {
     let cut = until_cut(app);
     tokio::pin!(cut);
     while !answer.is_done() {

@@ -15,7 +15,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until};
 
 use crate::answer::Answer;
@@ -26,6 +25,7 @@ use crate::caller::Caller;
 use crate::frames::Pace;
 use crate::generate::{Origin, check_open, engine_stopped, on_text_pool, shutting_down, started};
 use crate::net::{Peer, Seat};
+use crate::notes::Notes;
 use crate::responses::store::Thread;
 use crate::responses::turn::{Keep, Turn};
 use crate::responses::wire::{Gone, Wire};
@@ -120,7 +120,7 @@ impl Drop for Gauge {
     }
 }
 
-type Started = Result<(Answer, UnboundedReceiver<Note>), ApiError>;
+type Started = Result<(Answer, Notes), ApiError>;
 
 /// What the connection is busy with. One for each connection.
 #[allow(clippy::large_enum_variant, reason = "moved once an answer; a box would save bytes of idle connections only")]
@@ -134,7 +134,7 @@ enum Work {
     Running {
         turn: Turn,
         answer: Answer,
-        notes: UnboundedReceiver<Note>,
+        notes: Notes,
         pace: Pace,
     },
 }
@@ -152,7 +152,7 @@ impl Work {
             Self::Idle => std::future::pending().await,
             Self::Starting { job, .. } => Progress::Started(job.await),
             Self::Running { notes, pace, .. } => {
-                pace.wait().await;
+                pace.wait(notes).await;
                 Progress::Note(notes.recv().await)
             }
         }
@@ -373,7 +373,7 @@ impl Session {
                 Ok(None) => {}
                 Err(e) => return self.fail(out, e),
             }
-            next = if out.len() < SEND_BYTES && !answer.is_done() { notes.try_recv().ok() } else { None };
+            next = if out.len() < SEND_BYTES && !answer.is_done() { notes.try_recv() } else { None };
         }
         if !out.is_empty() {
             pace.left();
