@@ -57,7 +57,7 @@ pub fn with_backend<W: WithBackend>(args: &EngineArgs, work: W) -> Result<W::Out
                 (Some(cpu), _) => work.run(cpu.with_kv(kept)),
                 (None, Some(isa)) => Err(Fault::input(format!("this machine has no {isa:?}; leave --isa out"))),
                 (None, None) => {
-                    eprintln!("note: there are no kernels for this CPU (AVX2 or NEON is needed); using the portable backend, which is slow");
+                    eprintln!("note: this CPU has neither AVX2 nor NEON; using the portable backend, which is slow");
                     work.run(portable(Numeric::Quantised))
                 }
             }

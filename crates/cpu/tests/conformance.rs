@@ -38,6 +38,13 @@ fn attention_has_the_reference_bits() {
 }
 
 #[test]
+fn numbers_at_the_ends_of_their_range_have_the_reference_bits() {
+    conformance::check_edges(&mut backends(), &mut reference()).unwrap();
+    let eight = backends().into_iter().map(|b| b.with_kv(KvType::Q8));
+    conformance::check_edges(&mut eight.collect::<Vec<_>>(), &mut reference().with_kv(KvType::Q8)).unwrap();
+}
+
+#[test]
 fn attention_over_eight_bits_has_the_reference_bits() {
     // How work is split does not depend on how keys are kept: one thread count is enough.
     let cpus = Isa::ALL.into_iter().filter_map(|isa| Some(Cpu::new(Some(isa), 2)?.with_kv(KvType::Q8)));
