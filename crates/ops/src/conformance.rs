@@ -287,6 +287,9 @@ fn at_edge<B: Backend>(b: &mut B, dtype: DType, scale: f32) -> Result<Vec<f32>, 
     let Projected { mat, acts: [x, y, z, _], .. } = &mut case;
     b.gated(x, n, None, mat, mat, z, y);
     out.extend(rows_of(b, y, n));
+    // Beside a bias the smallest would not be seen.
+    b.project(x, n, None, &mut [Proj { mat, bias: None, out: y }]);
+    out.extend(rows_of(b, y, n));
     let heads = Heads { n_heads: 4, n_kv_heads: 2, d_head: 40 };
     out.extend(attended(b, &heads, 80, 9, scale)?);
     Ok(out)
