@@ -2,6 +2,7 @@
 //! the recorded answers of other engines again.
 #![forbid(unsafe_code)]
 
+mod arm;
 mod doors;
 mod editor;
 mod fuzz;
@@ -26,6 +27,7 @@ usage: cargo xtask COMMAND
                                                   install what the tests need, then run all of them; --clients runs the
                                                   second tier, too: real clients that take minutes
   test --editor                                   the VS Code extension in a real editor and browser
+  test --arm                                      the kernels for aarch64 under QEMU: the reference's bits
   tidy [--bless]                                  check the rules of the house; --bless writes LIMITS.md again
   golden [NAME]...                                make the recorded answers in tests/golden again (all, or these scripts)
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::run::{Outcome, cargo, command, output, root, run, succeeds, target};
 use crate::serve::Served;
-use crate::{editor, fuzz, second, tidy, tools};
+use crate::{arm, editor, fuzz, second, tidy, tools};
 
 const DENY_VERSION: &str = "0.20.2";
 
@@ -26,6 +26,7 @@ const STEPS: &[Step] = &[
     Step { name: "tidy", what: "the rules of the house", run: || tidy::main(&[]) },
     Step { name: "deny", what: "licences, sources and known holes of what we depend on", run: deny },
     Step { name: "clippy", what: "lints, as errors", run: clippy },
+    Step { name: "check-arm", what: "lints of the kernels for aarch64", run: arm::check },
     Step { name: "model", what: "the default model is on this machine", run: model },
     Step { name: "unit", what: "all tests; those with real weights find the model in the store", run: unit },
     Step { name: "eval", what: "a handful of HumanEval, to see that the model still writes code", run: eval },
@@ -36,11 +37,14 @@ const STEPS: &[Step] = &[
 ];
 
 /// Steps that run only when they are named: they install much, and take minutes.
-const EXTRA: &[Step] = &[Step {
-    name: "editor",
-    what: "the extension in a real VS Code with a real browser (--editor)",
-    run: || editor::real(&vonk(), default_model().as_deref()),
-}];
+const EXTRA: &[Step] = &[
+    Step {
+        name: "editor",
+        what: "the extension in a real VS Code with a real browser (--editor)",
+        run: || editor::real(&vonk(), default_model().as_deref()),
+    },
+    Step { name: "arm", what: "the kernels for aarch64 under emulation: equal bits (--arm)", run: arm::emulated },
+];
 
 struct Options {
     keep_going: bool,
@@ -63,7 +67,7 @@ pub fn main(args: &[&str]) -> ExitCode {
         }
     };
     let Some(options) = options else {
-        all().for_each(|s| println!("{:8} {}", s.name, s.what));
+        all().for_each(|s| println!("{:9} {}", s.name, s.what));
         return ExitCode::SUCCESS;
     };
     let (mut passed, mut failed, mut left_out) = (0, Vec::new(), Vec::new());
@@ -113,6 +117,7 @@ fn parse(args: &[&str]) -> Result<Option<Options>, String> {
             "--keep-going" => options.keep_going = true,
             "--clients" => options.clients = true,
             "--editor" => options.only.push("editor".into()),
+            "--arm" => options.only.push("arm".into()),
             "--list" => return Ok(None),
             "--only" => match args.next() {
                 Some(name) if all().any(|s| s.name == *name) => options.only.push(name.to_string()),

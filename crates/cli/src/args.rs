@@ -102,8 +102,14 @@ pub enum KvKind {
 pub enum IsaKind {
     /// AVX2 with FMA
     Avx2,
+    /// AVX2 with AVX-VNNI
+    AvxVnni,
     /// AVX-512 with VNNI
     Avx512,
+    /// NEON
+    Neon,
+    /// NEON with dot products
+    NeonDot,
 }
 
 /// Options of everything that runs a model.

@@ -48,13 +48,16 @@ pub fn with_backend<W: WithBackend>(args: &EngineArgs, work: W) -> Result<W::Out
         BackendKind::Cpu => {
             let isa = args.isa.map(|isa| match isa {
                 IsaKind::Avx2 => Isa::Avx2,
+                IsaKind::AvxVnni => Isa::AvxVnni,
                 IsaKind::Avx512 => Isa::Avx512,
+                IsaKind::Neon => Isa::Neon,
+                IsaKind::NeonDot => Isa::NeonDot,
             });
             match (Cpu::new(isa, threads), isa) {
                 (Some(cpu), _) => work.run(cpu.with_kv(kept)),
                 (None, Some(isa)) => Err(Fault::input(format!("this machine has no {isa:?}; leave --isa out"))),
                 (None, None) => {
-                    eprintln!("note: this CPU has no AVX2; using the portable backend, which is slow");
+                    eprintln!("note: this CPU has neither AVX2 nor NEON; using the portable backend, which is slow");
                     work.run(portable(Numeric::Quantised))
                 }
             }

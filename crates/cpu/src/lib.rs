@@ -1,5 +1,7 @@
 //! CPU backends: `portable` defines every bit, `simd` gives the same bits faster. The only SIMD in the house.
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 pub mod ceiling;
 pub mod dispatch;
 mod mem;

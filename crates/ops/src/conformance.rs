@@ -193,8 +193,8 @@ struct Heads {
     d_head: usize,
 }
 
-/// Feeds `n` positions in steps of `step` rows, two sequences side by side; returns the answers of the last layer.
-fn attended<B: Backend>(b: &mut B, h: &Heads, n: usize, step: usize) -> Result<Vec<f32>, String> {
+/// Feeds `n` positions in steps of `step` rows, two sequences side by side, keys and values times `scale`; returns the answers of the last layer.
+fn attended<B: Backend>(b: &mut B, h: &Heads, n: usize, step: usize, scale: f32) -> Result<Vec<f32>, String> {
     let (q_width, kv_width) = (h.n_heads * h.d_head, h.n_kv_heads * h.d_head);
     let pages_each = n.div_ceil(PAGE_LEN);
     b.reserve(2 * step, q_width, h.n_heads, h.d_head, n).map_err(fail)?;
@@ -218,8 +218,8 @@ fn attended<B: Backend>(b: &mut B, h: &Heads, n: usize, step: usize) -> Result<V
         };
         b.put(&mut angles, rows.len(), &data(h.d_head, 4));
         b.put(&mut q, rows.len(), &data(q_width, 1));
-        b.put(&mut k, rows.len(), &data(kv_width, 2));
-        b.put(&mut v, rows.len(), &data(kv_width, 3));
+        b.put(&mut k, rows.len(), &scaled(data(kv_width, 2), scale));
+        b.put(&mut v, rows.len(), &scaled(data(kv_width, 3), scale));
         b.rope(&mut k, rows.len(), h.d_head, &angles, RopePairing::Halves);
         b.rope(&mut q, rows.len(), h.d_head, &angles, RopePairing::Interleaved);
         let batch = Batch { rows: &rows, pages: &tables };
@@ -241,10 +241,10 @@ pub fn check_attention<A: Backend, R: Backend>(backends: &mut [A], reference: &m
     {
         let h = Heads { n_heads, n_kv_heads, d_head };
         let n = 530;
-        let want = attended(reference, &h, n, 64)?;
+        let want = attended(reference, &h, n, 64, 1.0)?;
         for b in backends.iter_mut() {
             for step in [1, 7, 64, 300] {
-                let got = attended(b, &h, n, step)?;
+                let got = attended(b, &h, n, step, 1.0)?;
                 same(
                     &format!("{}: attend {n_heads}/{n_kv_heads} heads of {d_head}, steps of {step}", b.name()),
                     &got,
@@ -318,6 +318,45 @@ pub fn check_qkv<A: Backend, R: Backend>(backends: &mut [A], reference: &mut R) 
         }
     }
     Ok(())
+}
+
+fn scaled(xs: Vec<f32>, scale: f32) -> Vec<f32> {
+    xs.into_iter().map(|x| x * scale).collect()
+}
+
+/// Where instruction sets could part: subnormals (also as halves), keys and values beyond what halves hold, blocks of activations
+/// that are next to nothing, exponentials that vanish or are cut off.
+pub fn check_edges<A: Backend, R: Backend>(backends: &mut [A], reference: &mut R) -> Result<(), String> {
+    for scale in [1e-44, 1e-39, 1e-37, 1e-35, 1e-7, 1e-5, 30.0, 3e3, 1e8] {
+        for dtype in [DType::F32, DType::F16, DType::Q4_1, DType::Q8_0, DType::Q6_K] {
+            let want = at_edge(reference, dtype, scale)?;
+            if want.iter().any(|x| !x.is_finite()) {
+                return Err(format!("{} times {scale:e} is no number: nothing is compared", dtype.name()));
+            }
+            for b in backends.iter_mut() {
+                let got = at_edge(b, dtype, scale)?;
+                same(&format!("{}: {} with inputs times {scale:e}", b.name(), dtype.name()), &got, &want)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Projections, a gate with and without norm, and attention over inputs times `scale`.
+fn at_edge<B: Backend>(b: &mut B, dtype: DType, scale: f32) -> Result<Vec<f32>, String> {
+    let (rows, cols, n) = (33, 512, 5);
+    let mut case = Projected::new(b, dtype, rows, cols).map_err(fail)?;
+    b.put(&mut case.acts[0], ROWS, &scaled(random_rows(ROWS, cols, 3), scale));
+    let mut out = case.answers(b, n).concat();
+    let Projected { mat, acts: [x, y, z, _], .. } = &mut case;
+    b.gated(x, n, None, mat, mat, z, y);
+    out.extend(rows_of(b, y, n));
+    // Beside a bias the smallest would not be seen.
+    b.project(x, n, None, &mut [Proj { mat, bias: None, out: y }]);
+    out.extend(rows_of(b, y, n));
+    let heads = Heads { n_heads: 4, n_kv_heads: 2, d_head: 40 };
+    out.extend(attended(b, &heads, 80, 9, scale)?);
+    Ok(out)
 }
 
 /// A copied page answers like its original, in every layer; the original stays.

@@ -4,7 +4,7 @@
 use super::{Lanes, Need, RowQ};
 use crate::mem::{ITEM, LANES};
 use ops::math::{EXP_MAX, EXP_MIN, EXP_POLY, EXP2_MIN, EXP2_POLY, LN2_HI, LN2_LO, LOG2_E};
-use quant::ACT_BLOCK;
+use quant::{ACT_BLOCK, act::AMAX_MIN};
 
 /// `ops::math::exp` on sixteen lanes.
 ///
@@ -139,8 +139,8 @@ pub unsafe fn quantise<L: Lanes>(x: &[f32], out: &RowQ, need: Need) {
             }
             let amax = tops[0];
             L::store(scale.as_mut_ptr(), L::div(amax, L::splat(127.0)));
-            // A block of zeros divides by zero; its codes are zero.
-            let by = L::zero_below(amax, L::splat(f32::from_bits(1)), L::div(L::splat(127.0), amax));
+            // A block of next to nothing divides by it; its codes are zero.
+            let by = L::zero_below(amax, L::splat(AMAX_MIN), L::div(L::splat(127.0), amax));
             L::store(inverse.as_mut_ptr(), by);
             for (b, block) in xs.chunks(ACT_BLOCK).enumerate() {
                 *out.scale.add(run * BLOCKS + b) = scale[b];

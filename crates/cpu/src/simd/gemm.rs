@@ -97,7 +97,7 @@ unsafe fn quantised<L: Lanes, C: CodesOf, S: ScalesOf, P: ScalesOf, const ZERO: 
 ) {
     // SAFETY: `gemm`'s contract; codes and scales of a group are one stride long each.
     unsafe {
-        if job.rows_q.len() <= few_max::<L>() {
+        if job.rows_q.len() <= L::FEW {
             for i in 0..job.groups {
                 let (codes, scales) = pointers(job, i);
                 few::<L, C, S, ZERO>(job, i, codes, scales);
@@ -113,7 +113,7 @@ unsafe fn quantised<L: Lanes, C: CodesOf, S: ScalesOf, P: ScalesOf, const ZERO: 
 unsafe fn wide<L: Lanes>(job: &Gemm<'_>, scratch: &mut [u8]) {
     // SAFETY: `gemm`'s contract.
     unsafe {
-        if job.rows_q.len() <= few_max::<L>() {
+        if job.rows_q.len() <= L::FEW {
             for i in 0..job.groups {
                 let (codes, scales) = pointers(job, i);
                 few::<L, B8, Half, 128>(job, i, codes, scales);
@@ -131,11 +131,6 @@ fn pointers(job: &Gemm<'_>, i: usize) -> (*const u8, *const u8) {
     let codes = &m.codes[g * m.codes_stride..(g + 1) * m.codes_stride];
     let scales = &m.scales[g * m.scales_stride..(g + 1) * m.scales_stride];
     (codes.as_ptr(), scales.as_ptr())
-}
-
-/// Rows for which decoding the codes in registers, again for every tile, is cheaper than a panel.
-const fn few_max<L: Lanes>() -> usize {
-    if L::TILE >= 6 { 4 } else { 2 }
 }
 
 /// One group, a few rows.
@@ -159,8 +154,8 @@ unsafe fn few<L: Lanes, C: CodesOf, S: ScalesOf, const ZERO: u8>(
         match job.rows_q {
             [a] => rows!(1, &[*a]),
             [a, b] => rows!(2, &[*a, *b]),
-            [a, b, c] if L::TILE >= 6 => rows!(3, &[*a, *b, *c]),
-            [a, b, c, d] if L::TILE >= 6 => rows!(4, &[*a, *b, *c, *d]),
+            [a, b, c] if L::FEW >= 3 => rows!(3, &[*a, *b, *c]),
+            [a, b, c, d] if L::FEW >= 4 => rows!(4, &[*a, *b, *c, *d]),
             _ => {}
         }
     }
@@ -192,7 +187,7 @@ unsafe fn many<L: Lanes, C: CodesOf, S: ScalesOf, P: CodesOf, F: ScalesOf, const
                 (share.next, share.far) = (next.take(share.cols / 32), far.take(share.cols / 32));
                 // SAFETY: `gemm`'s contract; `at + t` is at most n; the panel was filled by the first rows.
                 unsafe {
-                    if job.groups == 2 && L::TILE > 2 {
+                    if job.groups == 2 && L::GROUPS == 2 {
                         share.run::<L, $codes, $scales, ZERO, { $fill }, 2, $t>(0, at);
                     } else {
                         for i in 0..job.groups {

@@ -1,5 +1,5 @@
 //! Sixteen lanes: the little that an instruction set must offer. Kernels are written once over it.
-//! Implementations: x86_64/avx512.rs (one register), x86_64/avx2.rs (two).
+//! Implementations: x86_64/avx512.rs (one register), x86_64/avx2.rs (two; also avx_vnni.rs), aarch64/neon.rs (four).
 
 /// Sixteen f32, sixteen i32 or sixty-four bytes, and what kernels do with them.
 ///
@@ -12,8 +12,12 @@ pub unsafe trait Lanes: Copy + 'static {
     type I: Copy;
     /// `dot4_wide` subtracts the zero point 128 itself.
     const WIDE_IS_SIGNED: bool;
-    /// Rows of activations whose accumulators fit the registers, with one or two groups of weight rows.
+    /// Rows of activations whose accumulators fit the registers, ...
     const TILE: usize;
+    /// ... with this many groups of weight rows: 1 or 2.
+    const GROUPS: usize;
+    /// Rows, at most 4, for which decoding the codes in registers, again for every tile, is cheaper than a panel.
+    const FEW: usize;
     /// Query vectors of one attention item that read f16 directly, ...
     const ATTEND_VECTORS: usize;
     /// ... with up to this many groups of keys or lanes of values at a time.

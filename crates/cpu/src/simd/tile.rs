@@ -301,6 +301,8 @@ pub unsafe fn tile<
 ) -> [[L::F; T]; R] {
     // SAFETY: all reads are within `cols` columns, which the caller promises are there.
     unsafe {
+        // One group for a few rows: codes come straight from memory. All others share what this thread will read next.
+        let streams = R == 1 && T <= 4 && !C::IS_PANEL && !FILL;
         let starts_at_neg = ZERO != 0 && !(C::WIDE && L::WIDE_IS_SIGNED);
         let g0 = from / S::GROUP;
         // Plain loops: a closure would be compiled without the features of `L` and called.
@@ -316,17 +318,16 @@ pub unsafe fn tile<
         for block in 0..pieces.div_ceil(ACT_BLOCK / 32) {
             let mut part = [[zeros::<L>(); T]; R];
             for b in block * (ACT_BLOCK / 32)..pieces.min((block + 1) * (ACT_BLOCK / 32)) {
-                // A fixed number, asked for again where fewer are due: a loop here costs the accumulators their registers.
-                if !(R == 1 && T <= 4) {
-                    for line in 0..lines_max(T) {
-                        L::prefetch(beside.next.from.wrapping_add(b * beside.next.step + line * 64));
-                        L::prefetch_far(beside.far.from.wrapping_add(b * beside.far.step + line * 64));
-                    }
-                }
-                if R == 1 && T <= 4 && !C::IS_PANEL && !FILL {
+                if streams {
                     // Groups follow each other in memory, so running past this one's end prefetches the next.
                     for line in 0..C::BYTES / 64 {
                         L::prefetch(codes[0].wrapping_add(b * C::BYTES + AHEAD + line * 64));
+                    }
+                } else {
+                    // A fixed number, asked for again where fewer are due: a loop here costs the accumulators their registers.
+                    for line in 0..lines_max(T) {
+                        L::prefetch(beside.next.from.wrapping_add(b * beside.next.step + line * 64));
+                        L::prefetch_far(beside.far.from.wrapping_add(b * beside.far.step + line * 64));
                     }
                 }
                 for half in 0..32 / S::GROUP {

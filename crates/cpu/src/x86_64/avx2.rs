@@ -1,13 +1,39 @@
-//! AVX2 with FMA and F16C: two registers hold the sixteen lanes. Byte products go through `maddubs`, whose 16-bit sums
-//! cannot saturate for codes up to 63; for wider codes the sign is moved to the activation first.
+//! 256 bits: two registers hold the sixteen lanes. All of it is AVX2, FMA and F16C but products of bytes (`Products`), which here
+//! go through `maddubs`: its 16-bit sums cannot saturate for codes up to 63; for wider codes the sign is moved to the activation
+//! first. avx_vnni.rs has an instruction for them.
 #![allow(unsafe_op_in_unsafe_fn, reason = "each function is an intrinsic or two under the contract of `Lanes`")]
 
 use crate::simd::Lanes;
 use std::arch::x86_64::*;
 
-/// Chosen only when the CPU reports avx2, fma and f16c.
+/// What sets of 256 bits differ in: how products of bytes are added up, and how many rows of a tile that leaves registers for.
+///
+/// # Safety
+/// As `Lanes`.
+#[allow(clippy::missing_safety_doc, reason = "the contract is the trait's")]
+pub unsafe trait Products: Copy + 'static {
+    /// As in `Lanes`.
+    const WIDE_IS_SIGNED: bool;
+    /// As in `Lanes`.
+    const TILE: usize;
+    /// As in `Lanes`.
+    const FEW: usize;
+    /// As `Lanes::dot4`, one register.
+    unsafe fn dot4(acc: __m256i, u: __m256i, s: __m256i) -> __m256i;
+    /// As `Lanes::dot4_wide`, one register.
+    unsafe fn dot4_wide(acc: __m256i, u: __m256i, s: __m256i) -> __m256i;
+}
+
+/// Sixteen lanes in two registers.
 #[derive(Clone, Copy)]
-pub struct Avx2;
+pub struct Two<P>(P);
+
+/// Chosen only when the CPU reports avx2, fma and f16c.
+pub type Avx2 = Two<Maddubs>;
+
+/// Products in pairs of 16 bits.
+#[derive(Clone, Copy)]
+pub struct Maddubs;
 
 type F = [__m256; 2];
 type I = [__m256i; 2];
@@ -26,11 +52,22 @@ unsafe fn sum4(acc: __m256i, pairs: __m256i) -> __m256i {
     _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
 }
 
-#[inline(always)]
-unsafe fn wide(acc: __m256i, u: __m256i, s: __m256i) -> __m256i {
-    // u - 128 as a signed byte; |w| <= 128 and |s| <= 127, so a pair is at most 32512.
-    let w = _mm256_xor_si256(u, _mm256_set1_epi8(-128));
-    sum4(acc, _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(s, w)))
+// SAFETY: only AVX2, which the table with this implementation was chosen for.
+unsafe impl Products for Maddubs {
+    const WIDE_IS_SIGNED: bool = true;
+    const TILE: usize = 2;
+    const FEW: usize = 4;
+
+    #[inline(always)]
+    unsafe fn dot4(acc: __m256i, u: __m256i, s: __m256i) -> __m256i {
+        sum4(acc, _mm256_maddubs_epi16(u, s))
+    }
+    #[inline(always)]
+    unsafe fn dot4_wide(acc: __m256i, u: __m256i, s: __m256i) -> __m256i {
+        // u - 128 as a signed byte; |w| <= 128 and |s| <= 127, so a pair is at most 32512.
+        let w = _mm256_xor_si256(u, _mm256_set1_epi8(-128));
+        sum4(acc, _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(s, w)))
+    }
 }
 
 #[inline(always)]
@@ -53,11 +90,13 @@ unsafe fn power(a: __m256, n: __m256) -> __m256 {
 }
 
 // SAFETY: the table with this implementation is handed out only after `dispatch` saw all features in the CPU's report.
-unsafe impl Lanes for Avx2 {
+unsafe impl<P: Products> Lanes for Two<P> {
     type F = F;
     type I = I;
-    const WIDE_IS_SIGNED: bool = true;
-    const TILE: usize = 2;
+    const WIDE_IS_SIGNED: bool = P::WIDE_IS_SIGNED;
+    const TILE: usize = P::TILE;
+    const GROUPS: usize = 1;
+    const FEW: usize = P::FEW;
     const ATTEND_VECTORS: usize = 6;
     const ATTEND_BLOCKS: usize = 1;
 
@@ -240,11 +279,11 @@ unsafe impl Lanes for Avx2 {
     }
     #[inline(always)]
     unsafe fn dot4(acc: I, u: I, s: I) -> I {
-        [sum4(acc[0], _mm256_maddubs_epi16(u[0], s[0])), sum4(acc[1], _mm256_maddubs_epi16(u[1], s[1]))]
+        [P::dot4(acc[0], u[0], s[0]), P::dot4(acc[1], u[1], s[1])]
     }
     #[inline(always)]
     unsafe fn dot4_wide(acc: I, u: I, s: I) -> I {
-        [wide(acc[0], u[0], s[0]), wide(acc[1], u[1], s[1])]
+        [P::dot4_wide(acc[0], u[0], s[0]), P::dot4_wide(acc[1], u[1], s[1])]
     }
 }
 

@@ -21,6 +21,8 @@ unsafe impl Lanes for Avx512 {
     type I = __m512i;
     const WIDE_IS_SIGNED: bool = false;
     const TILE: usize = 6;
+    const GROUPS: usize = 2;
+    const FEW: usize = 4;
     const ATTEND_VECTORS: usize = 7;
     const ATTEND_BLOCKS: usize = 4;
 

@@ -1,7 +1,8 @@
-//! x86-64: what AVX2 and AVX-512 offer the kernels.
+//! x86-64: what AVX2, AVX-VNNI and AVX-512 offer the kernels.
 
 pub mod avx2;
 pub mod avx512;
+pub mod avx_vnni;
 
 use std::arch::x86_64::*;
 
