@@ -224,14 +224,14 @@ impl Answer {
                 }
             }
             News::Finished(_, drafts) if choice.is_closing => {
-                choice.drafts = drafts;
+                choice.drafts = *drafts;
                 choice.close(&mut piece);
             }
             News::Failed if choice.is_closing => choice.close(&mut piece),
             News::Finished(Finish::Cancelled, _) => return Err(ApiError::internal("The request was cancelled.")),
             News::Finished(reason, drafts) => {
                 self.ticket.ended(index);
-                choice.drafts = drafts;
+                choice.drafts = *drafts;
                 let is_whole = reason == Finish::StopToken && !choice.cut.is_set();
                 let reason = if is_whole { FinishReason::Stop } else { FinishReason::Length };
                 choice.end(reason, at, &mut piece);

@@ -120,6 +120,7 @@ mod tests {
             assert!(pace.poll(&mut notes, &mut cx).is_pending(), "one of two choices goes on");
             drop(other);
             assert!(pace.poll(&mut notes, &mut cx).is_ready());
+            assert!(pace.poll(&mut notes, &mut cx).is_ready(), "and again, while what was said is read");
         });
     }
 }

@@ -2,8 +2,11 @@
 //! writer that lets news gather need not be woken for each of them, and still learns at once that no more will come.
 
 use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::runner::Note;
 
@@ -11,18 +14,18 @@ use crate::runner::Note;
 #[derive(Clone)]
 pub(crate) struct NoteSender {
     notes: mpsc::UnboundedSender<Note>,
-    _is_open: mpsc::Sender<Infallible>,
+    _is_open: Arc<oneshot::Sender<Infallible>>,
 }
 
 /// The writer's side. It holds at most `max_tokens` entries for each choice, and a few more.
 pub(crate) struct Notes {
     notes: mpsc::UnboundedReceiver<Note>,
-    end: mpsc::Receiver<Infallible>,
+    end: oneshot::Receiver<Infallible>,
 }
 
 pub(crate) fn channel() -> (NoteSender, Notes) {
-    let ((to, notes), (is_open, end)) = (mpsc::unbounded_channel(), mpsc::channel(1));
-    (NoteSender { notes: to, _is_open: is_open }, Notes { notes, end })
+    let ((to, notes), (is_open, end)) = (mpsc::unbounded_channel(), oneshot::channel());
+    (NoteSender { notes: to, _is_open: Arc::new(is_open) }, Notes { notes, end })
 }
 
 impl NoteSender {
@@ -56,6 +59,7 @@ impl Notes {
 
     /// Ready when all choices have ended; what they said may still be unread.
     pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.end.poll_recv(cx).map(|_| ())
+        // The end may be asked for again and again.
+        if self.end.is_terminated() { Poll::Ready(()) } else { Pin::new(&mut self.end).poll(cx).map(|_| ()) }
     }
 }

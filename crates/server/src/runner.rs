@@ -38,7 +38,8 @@ pub(crate) enum News {
         token: TokenId,
         logprobs: Box<Logprobs>,
     },
-    Finished(Finish, Drafts),
+    /// Boxed because a channel has room for many notes from the start, and few of them are this one.
+    Finished(Finish, Box<Drafts>),
     Refused(Refusal),
     /// The step that served this request failed.
     Failed,
@@ -426,7 +427,7 @@ impl Driver {
                     self.mailbox.waiting.fetch_add(1, SeqCst);
                 }
             }
-            Effect::Finished { id, reason, drafts } => self.send(id, News::Finished(reason, drafts), at),
+            Effect::Finished { id, reason, drafts } => self.send(id, News::Finished(reason, Box::new(drafts)), at),
             Effect::Refused { id, why } => self.send(id, News::Refused(why), at),
         }
     }

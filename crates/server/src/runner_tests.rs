@@ -94,7 +94,7 @@ fn tokens_of_a_step_are_one_note_in_order_before_the_end() {
         match news {
             News::Tokens(tokens) => said.push(format!("{choice}:{tokens:?}")),
             News::Finished(reason, d) => {
-                assert_eq!(d, drafts);
+                assert_eq!(*d, drafts);
                 ticket.ended(choice);
                 said.push(format!("{choice}:{reason:?}"));
             }

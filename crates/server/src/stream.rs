@@ -42,6 +42,7 @@ pub(crate) struct SseBody {
     heartbeat: Duration,
     ping: Pin<Box<Sleep>>,
     cut: Pin<Box<dyn Future<Output = ()> + Send>>,
+    is_cut: bool,
     pace: Pace,
 }
 
@@ -130,13 +131,16 @@ impl SseBody {
             heartbeat,
             ping: Box::pin(sleep(heartbeat)),
             cut: Box::pin(until_cut(app)),
+            is_cut: false,
             pace: Pace::new(),
         }
     }
 
     /// Fills `out`; ready when there is something to send or nothing will come.
     fn fill(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        ready!(self.pace.poll(&mut self.notes, cx));
+        if self.pace.poll(&mut self.notes, cx).is_pending() && !self.is_cut(cx) {
+            return Poll::Pending;
+        }
         while !self.is_ended && self.out.len() < FRAME_BYTES {
             match self.notes.poll_recv(cx) {
                 Poll::Ready(Some(note)) => {
@@ -154,7 +158,7 @@ impl SseBody {
         if !self.out.is_empty() || self.is_ended {
             return Poll::Ready(());
         }
-        if self.cut.as_mut().poll(cx).is_ready() {
+        if self.is_cut(cx) {
             self.fail(&shutting_down());
             return Poll::Ready(());
         }
@@ -164,6 +168,12 @@ impl SseBody {
             _ => self.out.extend_from_slice(chunks::PING),
         }
         Poll::Ready(())
+    }
+
+    /// Running answers shall end.
+    fn is_cut(&mut self, cx: &mut Context<'_>) -> bool {
+        self.is_cut = self.is_cut || self.cut.as_mut().poll(cx).is_ready();
+        self.is_cut
     }
 
     fn write(&mut self, piece: &Piece) {
@@ -230,9 +240,8 @@ impl http_body::Body for SseBody {
         }
         this.pace.left();
         this.ping.as_mut().reset(Instant::now() + this.heartbeat);
-        let frame = Bytes::copy_from_slice(&this.out);
-        this.out.clear();
-        Poll::Ready(Some(Ok(Frame::data(frame))))
+        // Not copied: an idle stream keeps no buffer.
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from(std::mem::take(&mut this.out))))))
     }
 }
 
