@@ -3,7 +3,7 @@
 //! and their product are one job.
 
 use super::attend::{VECTORS_MAX, partial_len, scratch_len};
-use super::gemm::{Into, scratch_bytes};
+use super::gemm::{Input, Into, scratch_bytes};
 use super::kv::Slot;
 use super::{ActQ, Attend, Gemm, Kernels, Kv, Need, RowQ};
 use crate::dispatch::{self, Isa};
@@ -174,6 +174,7 @@ impl Cpu {
             *job = Some((p.mat, p.bias, Out::new(p.out.all_mut()), stride));
         }
         let scratch = Out::new(&mut gemm_scratch[..]);
+        let input = Input { rows_q, x: normed.all(), x_stride: normed.stride, n };
         let (threads, grain) = (pool.threads(), grain(total, pool.threads(), n));
         pool.run(total, grain, &|item, thread| {
             let (mut at, [next, far]) = (item, ahead(item, grain, threads).map(|i| i - item));
@@ -189,10 +190,7 @@ impl Cpu {
                         groups,
                         next: 2 * (at + next),
                         far: 2 * (at + far),
-                        rows_q,
-                        x: normed.all().as_ptr(),
-                        x_stride: normed.stride,
-                        n,
+                        input,
                         bias: bias.map(|b| &b.0[..]),
                         out: out.at(2 * at * LANES),
                         out_stride: *stride,
@@ -342,6 +340,7 @@ impl Backend for Cpu {
         kept.values.fill(f32::NEG_INFINITY);
         let (gemm_stride, rows, threads) = (*gemm_stride, kept.rows, pool.threads());
         let scratch = Out::new(&mut gemm_scratch[..]);
+        let input = Input { rows_q, x: normed.all(), x_stride: normed.stride, n };
         let outs = Out::new(&mut kept.outs[..]);
         let (values, ids) = (Out::new(&mut kept.values[..]), Out::new(&mut kept.ids[..]));
         let items = mat.groups.div_ceil(2);
@@ -354,10 +353,7 @@ impl Backend for Cpu {
                 groups: (mat.groups - 2 * item).min(2),
                 next: 2 * next,
                 far: 2 * far,
-                rows_q,
-                x: normed.all().as_ptr(),
-                x_stride: normed.stride,
-                n,
+                input,
                 bias: None,
                 out: outs.at(thread * rows * ITEM),
                 out_stride: ITEM,
@@ -399,6 +395,7 @@ impl Backend for Cpu {
         // `up` of an item is needed only by that item.
         let (out, ups) = (Out::new(out.all_mut()), Out::new(&mut outs[..]));
         let scratch = Out::new(&mut gemm_scratch[..]);
+        let input = Input { rows_q, x: normed.all(), x_stride: normed.stride, n };
         let items = gate.groups.div_ceil(2);
         let (threads, grain) = (pool.threads(), grain(items, pool.threads(), n));
         pool.run(items, grain, &|item, thread| {
@@ -411,10 +408,7 @@ impl Backend for Cpu {
                     groups,
                     next: 2 * next,
                     far: 2 * far,
-                    rows_q,
-                    x: normed.all().as_ptr(),
-                    x_stride: normed.stride,
-                    n,
+                    input,
                     bias: None,
                     out: if i == 0 { out.at(group * LANES) } else { ups.at(thread * rows * ITEM) },
                     out_stride: strides[i],
@@ -468,6 +462,7 @@ impl Backend for Cpu {
         });
         let (keys, values) = kv.parts();
         let scratch = Out::new(&mut gemm_scratch[..]);
+        let input = Input { rows_q, x: normed.all(), x_stride: normed.stride, n };
         // An item is a head: its columns, then its rotation, then its place in the cache.
         let per = d / ITEM;
         let heads = jobs.each_ref().map(|job| job.0.rows / d);
@@ -490,10 +485,7 @@ impl Backend for Cpu {
                     groups: 2,
                     next: 2 * (at + next),
                     far: 2 * (at + far),
-                    rows_q,
-                    x: normed.all().as_ptr(),
-                    x_stride: normed.stride,
-                    n,
+                    input,
                     bias: bias.map(|b| &b.0[..]),
                     out: out.at(2 * at * LANES),
                     out_stride: *stride,

@@ -20,6 +20,19 @@ pub enum Into {
     Add,
 }
 
+/// Rows of activations.
+#[derive(Clone, Copy)]
+pub struct Input<'a> {
+    /// Quantised rows (for quantised weights).
+    pub rows_q: &'a [RowQ],
+    /// f32 rows (for float weights): from the first one on, ...
+    pub x: &'a [f32],
+    /// ... columns from one to the next, ...
+    pub x_stride: usize,
+    /// ... and how many.
+    pub n: usize,
+}
+
 /// One item of a multiplication.
 pub struct Gemm<'a> {
     /// Weights.
@@ -32,14 +45,8 @@ pub struct Gemm<'a> {
     pub next: usize,
     /// The one after that, whose codes are asked for as far as the second level of cache.
     pub far: usize,
-    /// Quantised rows (for quantised weights).
-    pub rows_q: &'a [RowQ],
-    /// f32 rows (for float weights): the first one, ...
-    pub x: *const f32,
-    /// ... columns from one to the next, ...
-    pub x_stride: usize,
-    /// ... and how many.
-    pub n: usize,
+    /// What it is multiplied with.
+    pub input: Input<'a>,
     /// Padded to whole groups.
     pub bias: Option<&'a [f32]>,
     /// First row of the output, at the first column of `group`: whole lanes are written.
@@ -97,7 +104,7 @@ unsafe fn quantised<L: Lanes, C: CodesOf, S: ScalesOf, P: ScalesOf, const ZERO: 
 ) {
     // SAFETY: `gemm`'s contract; codes and scales of a group are one stride long each.
     unsafe {
-        if job.rows_q.len() <= L::FEW {
+        if job.input.rows_q.len() <= L::FEW {
             for i in 0..job.groups {
                 let (codes, scales) = pointers(job, i);
                 few::<L, C, S, ZERO>(job, i, codes, scales);
@@ -113,7 +120,7 @@ unsafe fn quantised<L: Lanes, C: CodesOf, S: ScalesOf, P: ScalesOf, const ZERO: 
 unsafe fn wide<L: Lanes>(job: &Gemm<'_>, scratch: &mut [u8]) {
     // SAFETY: `gemm`'s contract.
     unsafe {
-        if job.rows_q.len() <= L::FEW {
+        if job.input.rows_q.len() <= L::FEW {
             for i in 0..job.groups {
                 let (codes, scales) = pointers(job, i);
                 few::<L, B8, Half, 128>(job, i, codes, scales);
@@ -151,7 +158,7 @@ unsafe fn few<L: Lanes, C: CodesOf, S: ScalesOf, const ZERO: u8>(
                 sink::<L, 1, $t>(job, i, 0, y);
             }};
         }
-        match job.rows_q {
+        match job.input.rows_q {
             [a] => rows!(1, &[*a]),
             [a, b] => rows!(2, &[*a, *b]),
             [a, b, c] if L::FEW >= 3 => rows!(3, &[*a, *b, *c]),
@@ -168,7 +175,7 @@ unsafe fn many<L: Lanes, C: CodesOf, S: ScalesOf, P: CodesOf, F: ScalesOf, const
     job: &Gemm<'_>,
     scratch: &mut [u8],
 ) {
-    let (n, cols) = (job.rows_q.len(), job.mat.cols);
+    let (n, cols) = (job.input.rows_q.len(), job.mat.cols);
     assert!(scratch.len() >= scratch_bytes(n));
     let base = scratch.as_mut_ptr().wrapping_add(scratch.as_ptr().align_offset(64).min(64));
     let half = |at: usize, bytes: usize| [base.wrapping_add(at), base.wrapping_add(at + bytes / 2)];
@@ -296,7 +303,7 @@ impl Share<'_, '_> {
         i: usize,
         at: usize,
     ) {
-        let Some(acts) = self.job.rows_q[at..].first_chunk::<T>() else { return };
+        let Some(acts) = self.job.input.rows_q[at..].first_chunk::<T>() else { return };
         let place = |r: usize, t: usize| self.sums.wrapping_add((at + t) * ITEM + (i + r) * LANES);
         // SAFETY: sums of `n` rows have room in the scratch; codes and scales of a group hold `from + cols` columns.
         unsafe {
@@ -362,12 +369,13 @@ unsafe fn float<L: Lanes, W: FloatsOf>(job: &Gemm<'_>) {
         m.codes[g * m.codes_stride..(g + 1) * m.codes_stride].as_ptr()
     };
     let mut at = 0;
-    while at < job.n {
+    while at < job.input.n {
         macro_rules! run {
             ($t:literal) => {{
                 // SAFETY: `gemm`'s contract; a group's weights are one stride long; rows `at..at + t` are below `n`.
                 unsafe {
-                    let acts: [*const f32; $t] = std::array::from_fn(|t| job.x.add((at + t) * job.x_stride));
+                    let acts: [*const f32; $t] =
+                        std::array::from_fn(|t| job.input.x.as_ptr().add((at + t) * job.input.x_stride));
                     if job.groups == 2 {
                         let y = tile_float::<L, W, 2, $t>([weights(0), weights(1)], job.mat.cols, &acts);
                         sink::<L, 2, $t>(job, 0, at, y);
@@ -378,6 +386,6 @@ unsafe fn float<L: Lanes, W: FloatsOf>(job: &Gemm<'_>) {
                 at += $t;
             }};
         }
-        if job.n - at >= 4 { run!(4) } else { run!(1) }
+        if job.input.n - at >= 4 { run!(4) } else { run!(1) }
     }
 }
