@@ -56,11 +56,6 @@ impl Temperature {
     pub const GREEDY: Self = Self(0.0);
 }
 
-impl Bias {
-    /// As OpenAI has it: a token that never comes.
-    pub const NEVER: Self = Self(-100.0);
-}
-
 /// `top_p`: above 0, at most 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TopP(f32);

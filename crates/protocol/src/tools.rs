@@ -64,7 +64,7 @@ pub enum ToolChoice {
 /// All tools of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tools {
-    /// Of different names, at most `TOOLS_MAX`.
+    /// Of different names, at most `TOOLS_MAX`; empty where none may be called.
     pub list: Vec<Tool>,
     /// See the type.
     pub choice: ToolChoice,
@@ -123,7 +123,7 @@ impl Tools {
         self.list.iter().map(|t| t.template.to_string().len()).sum()
     }
 
-    /// Checks what holds for tools however they were read.
+    /// Checks what holds for tools however they were read, and leaves none where none may be called.
     ///
     /// # Errors
     /// 400: a name twice, a choice that names no tool, a choice without tools.
@@ -140,8 +140,8 @@ impl Tools {
         };
         match &self.choice {
             ToolChoice::Auto => {}
-            // The model reads of them all the same: a prompt that stays as it was is a prompt that is cached.
-            ToolChoice::None => self.list.iter_mut().for_each(|t| t.is_allowed = false),
+            // A small model that has read of tools writes calls whatever it may, and does not end: better a prompt that is not cached.
+            ToolChoice::None => self.list.clear(),
             ToolChoice::Required if self.list.is_empty() => {
                 return wrong("`tool_choice` asks for a call, and there are no `tools`. Send some.".to_owned());
             }

@@ -6,8 +6,7 @@ use base::{RequestId, TokenId, limits};
 use engine::api::{Class, Finish, Request, Sampling};
 use keys::Estimate;
 use protocol::chunks::{Chunks, Envelope, Shape};
-use protocol::num::{Bias, Temperature};
-use protocol::tools::ToolChoice;
+use protocol::num::Temperature;
 use protocol::{ApiError, ChatRequest, CompletionRequest, Generate, InfillRequest, Prompt, ServiceTier};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -281,7 +280,7 @@ pub(crate) fn prepare_infill(app: &App, mut request: InfillRequest) -> Result<Pr
     Ok(Prepared { infill: Some(infill), ..prepared })
 }
 
-pub(crate) fn prepare_chat(app: &App, mut request: ChatRequest) -> Result<Prepared, ApiError> {
+pub(crate) fn prepare_chat(app: &App, request: ChatRequest) -> Result<Prepared, ApiError> {
     let model = find_model(app, &request.generate.model)?;
     check_bytes(&model, request.text_bytes(), "messages")?;
     let prompt = model.text.encode_chat(&request, &|bytes| check_bytes(&model, bytes, "messages"))?;
@@ -290,14 +289,6 @@ pub(crate) fn prepare_chat(app: &App, mut request: ChatRequest) -> Result<Prepar
         Some(tools) => tools.grammar(&model.text, &request.tools)?,
         None => None,
     };
-    if request.tools.choice == ToolChoice::None && !request.tools.list.is_empty() {
-        // It has read of tools, and would open a call where it may not.
-        let bias = &mut request.generate.logit_bias;
-        bias.retain(|(id, _)| !model.text.call_tokens.contains(id));
-        let n_vocab = model.runner.info.n_vocab;
-        let known = model.text.call_tokens.iter().filter(|id| (**id as usize) < n_vocab);
-        bias.extend(known.map(|id| (*id, Bias::NEVER)));
-    }
     let prepared = Prepared::new(model, request.generate, request.logprobs, vec![prompt], Class::Chat);
     Ok(Prepared { tools, grammar, ..prepared })
 }

@@ -22,8 +22,6 @@ pub struct TextKit {
     pub(crate) tool_format: ToolFormat,
     /// Special tokens that mark calls.
     pub(crate) tool_marks: Arc<[TokenId]>,
-    /// All tokens that mark calls, special or not.
-    pub(crate) call_tokens: Arc<[TokenId]>,
     pub(crate) grammars: Grammars,
 }
 
@@ -39,10 +37,9 @@ impl TextKit {
             .transpose()?;
         let fim = FimTemplate::of(&tokenizer);
         let tool_format = ToolFormat::of(chat_template);
-        let call_tokens: Arc<[TokenId]> = tool_format.markers().iter().filter_map(|m| tokenizer.token_of(m)).collect();
-        let tool_marks = call_tokens.iter().copied().filter(|id| tokenizer.is_special(*id)).collect();
-        let (tokenizer, grammars) = (Arc::new(tokenizer), Grammars::default());
-        Ok(Self { tokenizer, chat, fim, tool_format, tool_marks, call_tokens, grammars })
+        let marks = tool_format.markers().iter().filter_map(|m| tokenizer.token_of(m));
+        let tool_marks = marks.filter(|id| tokenizer.is_special(*id)).collect();
+        Ok(Self { tokenizer: Arc::new(tokenizer), chat, fim, tool_format, tool_marks, grammars: Grammars::default() })
     }
 
     /// A raw prompt. Special tokens are read, because editors send prompts that they templated themselves.

@@ -39,12 +39,12 @@ pub(crate) enum Said {
 }
 
 impl ToolSet {
-    /// `None` where there are no tools to call.
+    /// `None` where there are no tools.
     ///
     /// # Errors
     /// 400: a schema that cannot be used for a call that must be right.
     pub(crate) fn new(kit: &TextKit, tools: &Tools, answer: &ResponseFormat) -> Result<Option<Self>, ApiError> {
-        if tools.list.is_empty() || tools.choice == ToolChoice::None {
+        if tools.list.is_empty() {
             return Ok(None);
         }
         let specs: Vec<ToolSpec> = tools.list.iter().map(spec).collect();

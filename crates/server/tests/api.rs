@@ -159,9 +159,8 @@ fn tools_reach_the_template_and_calls_come_back_as_objects() {
     assert!(said(&call("not json")).contains("call read \n"));
     assert!(said(&call(&"[".repeat(5000))).contains("call read \n"));
     assert!(said(&call(&"[".repeat(300))).contains("call read \n"));
-    // Where none may be called the prompt is the same, so that it stays cached.
     let none = call("{}").replace(r#""tools":"#, r#""tool_choice":"none","tools":"#);
-    assert_eq!(said(&none), said(&call("{}")));
+    assert!(!said(&none).contains("tool read"));
 }
 
 #[test]

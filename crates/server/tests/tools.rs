@@ -174,28 +174,6 @@ fn choices_and_logprobs() {
     assert_eq!(stream(running.addr(), "echo", &json!({ "replay": CALL, "logprobs": true }), 1)[0].1.len(), 1);
 }
 
-/// The model has read of tools all the same, so what opens a call never comes.
-#[test]
-fn where_none_may_be_called_no_call_is_opened() {
-    let mut vocab = spec();
-    let opens = 257_u32;
-    vocab.tokens = vocab.tokens.iter().map(|t| if t == "<|fim_prefix|>" { "<tool_call>" } else { t }).collect();
-    vocab.kinds[opens as usize] = base::vocab::TokenKind::UserDefined;
-    vocab.fim = base::vocab::FimTokens::default();
-    vocab.chat_template = vocab.chat_template.map(|t| t + HERMES);
-    let (running, knobs) = (server::start(Config::default()).unwrap(), Arc::default());
-    let model = server::Served { text: Arc::new(make_kit(&vocab)), ..served("echo", Echo::new(1024, 1, &knobs)) };
-    running.add_models(vec![model]).unwrap();
-    for (choice, mine, biases) in [
-        ("none", json!({}), vec![(opens, -100.0)]),
-        ("none", json!({ opens.to_string(): 5, "7": 1 }), vec![(7, 1.0), (opens, -100.0)]),
-        ("auto", json!({ "7": 1 }), vec![(7, 1.0)]),
-    ] {
-        ask(running.addr(), "echo", &json!({ "tool_choice": choice, "logit_bias": mine, "max_tokens": 1 }));
-        assert_eq!(knobs.last().logit_bias, biases, "{choice}");
-    }
-}
-
 #[test]
 fn a_template_without_tools_is_told_of_them() {
     let mut vocab = spec();
