@@ -84,7 +84,7 @@ class Codex:
         if root is None:
             # Codex sends no temperature, and drawn answers of a small model may never end: the likeliest is always the same.
             with Relay(self.root, add={"temperature": 0}) as relay:
-                return self.turn(kind, prompt, *more, root=relay.root, catalog=catalog)
+                return ended(lambda: self.turn(kind, prompt, *more, root=relay.root, catalog=catalog))
         turn = self.run(self.home(kind, root, catalog), [*more, prompt])
         # Without the catalogue the client warns that it does not know the model.
         want(not turn.errors if catalog else len(turn.errors) == 1, f"errors: {turn.errors}")
